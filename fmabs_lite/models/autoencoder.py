@@ -1,0 +1,106 @@
+"""The small auto-encoder that chapters 03 to 09 learn on, and its two proxy tasks."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmabs_lite.detector import Detector, Prepared
+
+
+def down(c_in: int, c_out: int) -> nn.Sequential:
+    """Halve the resolution: (B, c_in, H, W) to (B, c_out, H/2, W/2)."""
+    return nn.Sequential(nn.Conv2d(c_in, c_out, 4, 2, 1), nn.BatchNorm2d(c_out), nn.ReLU())
+
+
+def up(c_in: int, c_out: int) -> nn.Sequential:
+    """Double the resolution: (B, c_in, H, W) to (B, c_out, 2H, 2W)."""
+    return nn.Sequential(nn.ConvTranspose2d(c_in, c_out, 4, 2, 1), nn.BatchNorm2d(c_out), nn.ReLU())
+
+
+class AutoEncoder(nn.Module):
+    """Three strides of two down, a 1×1 bottleneck, and the same way up again (chapter 03).
+
+    `bottleneck` is the layer at which FMABS compares teacher and student: its output has shape
+    (B, code, H/8, W/8), without an activation. The last convolution has none either.
+
+    Args:
+        c_in, c_out: channels of input and output.
+        width: channels after the first stride; they double at each of the next two.
+        code: channels of the bottleneck.
+    """
+
+    def __init__(self, c_in: int = 3, c_out: int = 3, width: int = 16, code: int = 32):
+        super().__init__()
+        w = width
+        self.encoder = nn.Sequential(down(c_in, w), down(w, 2 * w), down(2 * w, 4 * w))
+        self.bottleneck = nn.Conv2d(4 * w, code, 1)
+        self.decoder = nn.Sequential(
+            up(code, 2 * w), up(2 * w, w), up(w, w), nn.Conv2d(w, c_out, 3, padding=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, c_in, H, W) to (B, c_out, H, W); H and W must be multiples of 8."""
+        if x.shape[-2] % 8 or x.shape[-1] % 8:
+            raise ValueError(
+                f"AutoEncoder got an input of {x.shape[-2]}×{x.shape[-1]} pixels; height and "
+                "width must be multiples of 8, because it halves them three times. Choose "
+                "another size when loading the data."
+            )
+        return self.decoder(self.bottleneck(self.encoder(x)))
+
+
+class Reconstruction(Detector):
+    """Give back the image that came in (chapter 03).
+
+    L_o is the mean squared error; S_o is the same error of one image, map_o of one pixel.
+
+    Args:
+        network: maps (B, 3, H, W) to (B, 3, H, W).
+        damage: share of the side of a square that is overwritten with noise while training, so
+            that the network learns to repair; 0 leaves the input as it is. Scoring never damages.
+    """
+
+    def __init__(self, network: nn.Module, damage: float = 0.0):
+        super().__init__()
+        self.network = network
+        self.damage = damage
+
+    def prepare(self, batch: Tensor) -> Prepared:
+        if self.training and self.damage:
+            return Prepared(input=damaged(batch, self.damage), target=batch)
+        return Prepared(input=batch, target=batch)
+
+    def loss(self, prepared: Prepared) -> Tensor:
+        return F.mse_loss(self.network(prepared.input).float(), prepared.target)
+
+    def score(self, prepared: Prepared) -> dict[str, Tensor]:
+        error = (self.network(prepared.input).float() - prepared.target) ** 2
+        return {"S_o": error.mean(dim=(1, 2, 3)), "map_o": error.mean(dim=1)}
+
+
+class Prediction(Reconstruction):
+    """Predict the last frame of a window from the ones before it (chapter 09).
+
+    A batch is (B, T, C, H, W). The T − 1 past frames become channels of the input. Loss and
+    score are those of reconstruction: only what is asked differs.
+    """
+
+    def prepare(self, batch: Tensor) -> Prepared:
+        return Prepared(input=batch[:, :-1].flatten(1, 2), target=batch[:, -1])
+
+
+def damaged(images: Tensor, share: float) -> Tensor:
+    """Overwrite one random square per image with a random grey (chapter 03).
+
+    Args:
+        images: (B, C, H, W), values in [0, 1].
+        share: the square's side as a share of the image's side, in (0, 1).
+    """
+    b, _, h, w = images.shape
+    side = round(share * min(h, w))
+    top = torch.randint(0, h - side + 1, (b, 1, 1, 1), device=images.device)
+    left = torch.randint(0, w - side + 1, (b, 1, 1, 1), device=images.device)
+    row = torch.arange(h, device=images.device).view(1, 1, h, 1)
+    col = torch.arange(w, device=images.device).view(1, 1, 1, w)
+    hole = (row >= top) & (row < top + side) & (col >= left) & (col < left + side)
+    return torch.where(hole, torch.rand(b, 1, 1, 1, device=images.device), images)

@@ -1,0 +1,163 @@
+"""Train a detector, and collect its scores: one loop for every system (chapter 03)."""
+
+import os
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fmabs_lite.detector import Detector
+
+SAVE_EVERY = 20.0  # seconds between two checkpoints
+
+
+class Data(Protocol):
+    """Anything with a length that gives a uint8 batch for a list of indices."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, indices: Tensor) -> Tensor: ...
+
+
+def best_device() -> torch.device:
+    """The GPU when there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def to_float(batch: Tensor, device: torch.device) -> Tensor:
+    """uint8 in 0…255 to float32 in [0, 1], moved while still a quarter of the size."""
+    return batch.to(device).float().div_(255)
+
+
+def fit(
+    detector: Detector,
+    data: Data,
+    *,
+    steps: int,
+    batch_size: int = 16,
+    lr: float = 1e-3,
+    seed: int = 0,
+    precision: str = "fp32",
+    checkpoint: str | Path | None = None,
+) -> list[float]:
+    """Train in place for a fixed number of steps; return the loss of each step.
+
+    Adam, a cosine from `lr` to 0, batches drawn with replacement. No validation and no choice of
+    a best step: the last one counts. The same seed gives the same weights on the same machine.
+
+    Args:
+        data: indexing gives uint8 batches; see `Data`.
+        precision: "fp32", or "bf16" for autocast where the processor has it.
+        checkpoint: a path, or a bare name, which is kept in the runner's folder while a chapter
+            is being run and ignored otherwise. A run that was killed goes on from it.
+    Raises:
+        ValueError: for an unknown precision, or a checkpoint of another configuration.
+    """
+    device = best_device()
+    detector.to(device).train()
+    trained = [p for p in detector.parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(trained, lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    draws = torch.Generator().manual_seed(seed)
+    config = dict(steps=steps, batch_size=batch_size, lr=lr, seed=seed, precision=precision,
+                  images=len(data), parameters=sum(p.numel() for p in trained))  # fmt: skip
+    keeper = Checkpoint(checkpoint, config, detector, optimiser, schedule, draws)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        losses = keeper.load()
+        for _ in tqdm(range(len(losses), steps), desc=keeper.name, leave=False):
+            batch = data[torch.randint(len(data), (batch_size,), generator=draws)]
+            with autocast(device, precision):
+                loss = detector.loss(detector.prepare(to_float(batch, device)))
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            losses.append(loss.item())
+            keeper.save(losses)
+        keeper.save(losses, now=True)
+    return losses
+
+
+def autocast(device: torch.device, precision: str):
+    """A context that runs matrix work in the precision named."""
+    if precision not in ("fp32", "bf16"):
+        raise ValueError(f"precision is {precision!r}; choose 'fp32' or 'bf16'.")
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+@torch.no_grad()
+def collect(detector: Detector, data: Data, batch_size: int = 32) -> dict[str, np.ndarray]:
+    """Score all of `data` in order, in eval mode; return each raw part as one array (N, …)."""
+    device = best_device()
+    detector.to(device).eval()
+    parts: dict[str, list[np.ndarray]] = {}
+    for start in range(0, len(data), batch_size):
+        batch = data[torch.arange(start, min(start + batch_size, len(data)))]
+        for name, value in detector.score(detector.prepare(to_float(batch, device))).items():
+            parts.setdefault(name, []).append(value.cpu().numpy())
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+class Checkpoint:
+    """Keeps what `fit` needs to go on: weights, optimiser, schedule, random states, losses."""
+
+    def __init__(self, target, config, detector, optimiser, schedule, draws):
+        self.path = checkpoint_path(target)
+        self.name = self.path.stem if self.path else None
+        self.config = config
+        self.parts = dict(detector=detector, optimiser=optimiser, schedule=schedule)
+        self.draws = draws
+        self.saved = time.monotonic()
+
+    def load(self) -> list[float]:
+        """Restore everything and return the losses so far; an empty list when there are none."""
+        if self.path is None or not self.path.exists():
+            return []
+        try:
+            state = torch.load(self.path, weights_only=True)
+        except Exception as error:
+            raise ValueError(
+                f"The checkpoint {self.path} cannot be read ({type(error).__name__}: {error}). "
+                "Delete it to train from the start."
+            ) from error
+        self.refuse_other(state["config"])
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        self.draws.set_state(state["draws"])
+        torch.set_rng_state(state["rng"])
+        return state["losses"]
+
+    def refuse_other(self, config: dict) -> None:
+        differ = [f"{k}={config.get(k)!r} (now {v!r})" for k, v in self.config.items()
+                  if config.get(k) != v]  # fmt: skip
+        if differ:
+            raise ValueError(
+                f"The checkpoint {self.path} was made with {', '.join(differ)}. Delete it, or "
+                "give this training another name."
+            )
+
+    def save(self, losses: list[float], now: bool = False) -> None:
+        """Write the file when it is time, whole or not at all."""
+        if self.path is None or not (now or time.monotonic() - self.saved > SAVE_EVERY):
+            return
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state |= dict(config=self.config, losses=losses, draws=self.draws.get_state(),
+                      rng=torch.get_rng_state())  # fmt: skip
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        torch.save(state, partial)
+        os.replace(partial, self.path)
+        self.saved = time.monotonic()
+
+
+def checkpoint_path(target: str | Path | None) -> Path | None:
+    """Where a checkpoint lies: a path is itself; a bare name needs the runner's folder."""
+    if target is None or isinstance(target, Path):
+        return target
+    folder = os.environ.get("FMABS_RUN_DIR")
+    return Path(folder) / "checkpoints" / f"{target}.pt" if folder else None
