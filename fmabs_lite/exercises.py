@@ -87,3 +87,158 @@ _BLANKS = [_instructions(_only_dots), _instructions(_returns_dots)]
 # ---------------------------------------------------------------------------------------------
 # The checks, by chapter
 # ---------------------------------------------------------------------------------------------
+
+
+# --- Chapter 00: start here ---
+
+
+@exercise("00.1")
+def _batch_bytes(batch_bytes):
+    assert batch_bytes != 16 * 96 * 96 * 4, "A colour image has three channels."
+    assert batch_bytes != 16 * 3 * 96 * 96, "So many numbers; each takes 4 bytes."
+    assert batch_bytes == 16 * 3 * 96 * 96 * 4, "Multiply images, channels, height, width, bytes."
+
+
+@exercise("00.2")
+def _error_map(error_map):
+    import torch
+
+    images = torch.tensor([0.0, 0.5, 1.0]).view(1, 3, 1, 1).expand(2, 3, 4, 5)
+    got = error_map(images, torch.zeros(2, 3, 4, 5))
+    assert got.shape == (2, 4, 5), f"The map's shape is (2, 4, 5), not {tuple(got.shape)}."
+    value = float(got[0, 0, 0])
+    assert abs(value - 0.5) > 1e-6, "Square the difference before you average."
+    assert abs(value - 1.25) > 1e-6, "Average over the channels; yours is the sum."
+    noise = torch.rand(2, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = (noise[0] - noise[1]).square().mean(1)
+    assert torch.allclose(error_map(*noise), expected), "Not the mean of the squared differences."
+
+
+@exercise("00.3")
+def _alarms(alarms):
+    import numpy as np
+
+    scores, sound = np.array([0.1, 0.5, 0.50001, 3.0]), np.array([0.2, 0.5, 0.3])
+    got = np.asarray(alarms(scores, sound))
+    assert got.shape == (4,), "Give one answer for each of `scores`."
+    assert got.tolist() != [False, True, True, True], "Larger than the largest; equal is no alarm."
+    assert got.tolist() == [False, False, True, True], "Compare with the largest sound score."
+    assert not np.any(alarms(sound, sound)), "No sound training image raises an alarm."
+
+
+# --- Chapter 01: the data ---
+
+
+@exercise("01.1")
+def _count_lost(count_lost):
+    import numpy as np
+
+    from fmabs_lite.data.mvtec import resize_mask
+
+    masks = np.zeros((5, 32, 32), bool)
+    masks[0, :16] = True  # stays
+    masks[1, 3, :] = True  # one line: a quarter of a new pixel
+    masks[2, 8:10, 10:13] = True  # a quarter of one new pixel and an eighth of the next
+    masks[3, 4:8, 4:8] = True  # exactly one new pixel
+    got = count_lost(masks, 8)
+    assert got != 3, "A mask that was empty from the start has lost nothing; do not count it."
+    assert got == 2, f"Of five masks shrunk from 32 to 8 pixels two are lost; yours says {got}."
+    noise = np.random.default_rng(0).random((20, 32, 32)) < 0.01
+    expected = sum(m.any() and not resize_mask(m, 16).any() for m in noise)
+    assert count_lost(noise, 16) == expected, "Right for one set of masks, wrong for another."
+
+
+@exercise("01.2")
+def _shrink_any(shrink_any):
+    import numpy as np
+
+    mask = np.zeros((4, 6), bool)
+    mask[0, 0] = mask[3, 5] = True
+    got = np.asarray(shrink_any(mask, 2))
+    assert got.shape == (2, 3), f"A mask (4, 6) shrunk by 2 has shape (2, 3), not {got.shape}."
+    assert got.tolist() == [[True, False, False], [False, False, True]], (
+        "One True pixel in a block is enough, and the block is where the pixel is: reshape to "
+        "(rows, factor, columns, factor), then look along axes 1 and 3."
+    )
+    noise = np.random.default_rng(0).random((12, 9)) < 0.1
+    expected = [[noise[r : r + 3, c : c + 3].any() for c in (0, 3, 6)] for r in (0, 3, 6, 9)]
+    assert np.array_equal(shrink_any(noise, 3), expected), "Wrong for a factor of 3."
+
+
+@exercise("01.3")
+def _fill(fill):
+    import numpy as np
+
+    got = np.asarray(fill(2, 3, 5)).tolist()
+    assert got != [0, 0, 1, 0, 0], "Frame 1 has index 0, so the first abnormal index is first - 1."
+    assert got != [0, 0, 1, 1, 0], "One frame too late: the file counts from 1, arrays from 0."
+    assert got != [0, 1, 0, 0, 0], "The last frame is included."
+    assert got == [0, 1, 1, 0, 0], f"fill(2, 3, 5) is [0, 1, 1, 0, 0], not {got}."
+    assert np.asarray(fill(1, 4, 4)).tolist() == [1, 1, 1, 1], "fill(1, 4, 4) is all ones."
+    assert np.asarray(fill(4, 4, 4)).tolist() == [0, 0, 0, 1], "fill(4, 4, 4) has a last one only."
+
+
+@exercise("01.4")
+def _bridge(bridge):
+    import numpy as np
+
+    labels = np.array([0, 0, 1, 0, 1, 0, 0, 1, 1, 0, 0, 0])
+    given = labels.copy()
+    got = np.asarray(bridge(labels, 1)).tolist()
+    assert np.array_equal(labels, given), "Your function changed its input; work on a copy."
+    assert got[:2] == [0, 0] and got[9:] == [0, 0, 0], (
+        "What comes before the first event or after the last is no gap between two events."
+    )
+    assert got == [0, 0, 1, 1, 1, 0, 0, 1, 1, 0, 0, 0], "With longest=1 only gaps of 1 are bridged."
+    got = np.asarray(bridge(labels, 2)).tolist()
+    assert got == [0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "A gap of exactly `longest` is bridged too."
+    assert np.asarray(bridge(labels, 0)).tolist() == given.tolist(), "longest=0 changes nothing."
+    assert not np.any(bridge(np.zeros(4, int), 2)), "Without events there is nothing to bridge."
+
+
+# --- Chapter 03: reconstruction ---
+
+
+@exercise("03.1")
+def _reconstruction_map(error_map):
+    import torch
+
+    images = torch.tensor([0.0, 0.5, 1.0]).view(1, 3, 1, 1).expand(2, 3, 4, 5)
+    got = error_map(images, torch.zeros(2, 3, 4, 5))
+    assert got.shape == (2, 4, 5), f"The map's shape is (2, 4, 5), not {tuple(got.shape)}."
+    assert abs(float(got[0, 0, 0]) - 1.25 / 3) < 1e-6, "Square first, then average over channels."
+
+
+@exercise("03.2")
+def _code_numbers(code_numbers):
+    assert code_numbers(64, 32, 3) != 32 * 64 * 64 // 8, "Both height and width are halved."
+    assert code_numbers(64, 32, 3) == 32 * 8 * 8, "Three halvings of 64 leave 8 × 8 positions."
+    assert code_numbers(256, 1024, 4) == 262_144, "Right for 64, wrong for 256 with 4 strides."
+
+
+@exercise("03.3")
+def _shortcut(shortcut):
+    import numpy as np
+
+    labels = np.array([0, 0, 1, 1])
+    assert abs(shortcut(np.array([4.0, 3.0, 2.0, 1.0]), labels) - 1) < 1e-9, (
+        "A score that is always lower for the defective separates as well as one always higher."
+    )
+    assert abs(shortcut(np.array([1.0, 2.0, 3.0, 4.0]), labels) - 1) < 1e-9, "Higher counts too."
+    assert abs(shortcut(np.ones(4), labels) - 0.5) < 1e-9, "Equal values separate nothing: 0.5."
+
+
+@exercise("03.4")
+def _erased(erased):
+    import torch
+
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    given = images.clone()
+    got = erased(images, 2, 3, 4)
+    assert torch.equal(images, given), "Your function changed its input; work on a clone."
+    inside = got[:, :, 2:6, 3:7]
+    assert torch.allclose(inside, images.mean((2, 3), keepdim=True).expand_as(inside)), (
+        "Inside the square stands the mean of the whole image, channel by channel."
+    )
+    got[:, :, 2:6, 3:7] = images[:, :, 2:6, 3:7]
+    assert torch.equal(got, images), "Outside the square nothing changes."

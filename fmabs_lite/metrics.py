@@ -63,19 +63,18 @@ def region_weights(masks: np.ndarray) -> np.ndarray:
     Every connected defect of the test set gets the same weight and shares it among its pixels.
     ``masks``: boolean ``(N, H, W)``. Pixels that touch at a corner are connected (8 neighbours).
     """
-    weights = np.zeros(masks.shape)
-    regions = 0
-    for image in np.flatnonzero(masks.any(axis=(1, 2))):
-        box = (image, *ndimage.find_objects(masks[image].astype(int))[0])  # a crop labels faster
-        region, count = ndimage.label(masks[box], structure=np.ones((3, 3)))
+    weights, regions = [], 0
+    for mask in masks[masks.any(axis=(1, 2))]:
+        crop = mask[ndimage.find_objects(mask.astype(int))[0]]  # smaller is faster
+        region, count = ndimage.label(crop, structure=np.ones((3, 3)))
         size = np.bincount(region.ravel())
-        weights[box] = 1 / size[region]
+        weights.append(1 / size[region[crop]])
         regions += count
-    return weights[masks] / regions
+    return np.concatenate(weights) / regions
 
 
 def overlap_area(s: Standing, weights: np.ndarray, max_fpr: float) -> float:
-    """PRO: the weighted area under every defect pixel's own curve, up to ``max_fpr``, divided by it.
+    """PRO: the weighted area under the defect pixels' own curves up to ``max_fpr``, divided by it.
 
     One pixel's curve over the false positive rate is 0 until ``above`` normal pixels are passed,
     rises in a straight line while those level with it join, and is 1 from there on.

@@ -1,0 +1,19 @@
+"""Data sets in their official layouts: the drawn ones and the real ones, by the same code."""
+
+from fmabs_lite.data.avenue import Avenue
+from fmabs_lite.data.clips import Clip, Windows
+from fmabs_lite.data.folder import DataError, DataFolder, open_data
+from fmabs_lite.data.mvtec import Images, MVTecAD
+from fmabs_lite.data.ped2 import UCSDPed2
+
+__all__ = [
+    "Avenue",
+    "Clip",
+    "DataError",
+    "DataFolder",
+    "Images",
+    "MVTecAD",
+    "UCSDPed2",
+    "Windows",
+    "open_data",
+]

@@ -35,7 +35,7 @@ class AutoEncoder(nn.Module):
         self.encoder = nn.Sequential(down(c_in, w), down(w, 2 * w), down(2 * w, 4 * w))
         self.bottleneck = nn.Conv2d(4 * w, code, 1)
         self.decoder = nn.Sequential(
-            up(code, 2 * w), up(2 * w, w), up(w, w), nn.Conv2d(w, c_out, 3, padding=1)
+            up(code, 2 * w), up(2 * w, w), nn.ConvTranspose2d(w, c_out, 4, 2, 1)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,14 +79,15 @@ class Reconstruction(Detector):
 
 
 class Prediction(Reconstruction):
-    """Predict the last frame of a window from the ones before it (chapter 09).
+    """Predict what will change between the last two frames of a window (chapter 09).
 
-    A batch is (B, T, C, H, W). The T − 1 past frames become channels of the input. Loss and
-    score are those of reconstruction: only what is asked differs.
+    A batch is (B, T, C, H, W). The first T − 1 frames become channels of the input; the target
+    is the last frame minus the one before it, in [−1, 1]. So map_o is the square of the change
+    that was not foreseen, and a network that foresees nothing scores like a frame difference.
     """
 
     def prepare(self, batch: Tensor) -> Prepared:
-        return Prepared(input=batch[:, :-1].flatten(1, 2), target=batch[:, -1])
+        return Prepared(input=batch[:, :-1].flatten(1, 2), target=batch[:, -1] - batch[:, -2])
 
 
 def damaged(images: Tensor, share: float) -> Tensor:

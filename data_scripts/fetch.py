@@ -1,0 +1,488 @@
+"""Archives over HTTP: resumed, checked by SHA-256, unpacked without leaving their folder.
+
+Shared by the `download_*.py` scripts beside it. Nothing here knows a data set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import hashlib
+import json
+import lzma
+import os
+import shutil
+import stat
+import sys
+import tarfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import BinaryIO
+
+try:
+    import requests
+    from requests.adapters import HTTPAdapter
+    from tqdm.auto import tqdm
+    from urllib3.util.retry import Retry
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}. Use the book's environment: `make book` makes it in .venv/bin/python.")
+
+CHUNK = 1 << 16  # bytes read at a time; what a break can lose
+TRIES = 5  # attempts in a row that bring less than CHUNK, before an address is given up
+TIMEOUT = (10, 60)  # seconds to connect, seconds of silence
+
+
+class FetchError(OSError):
+    """A download, a check or an unpacking failed; the message names the file and the remedy."""
+
+
+class DiskFull(FetchError):
+    """Too little space: another address would not help."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One file to fetch. `urls`: the official address first, older ones behind it."""
+
+    name: str
+    urls: tuple[str, ...] = ()
+    sha256: str = ""  # "": not known, so recorded at first use
+    size: int = 0  # bytes, about: for the plan and the first look at the disk
+
+    def behind(self, mirror: str) -> Archive:
+        """The same archive, tried at `mirror` (a file's or a folder's address) first."""
+        if not mirror:
+            return self
+        first = mirror if mirror.endswith(self.name) else f"{mirror.rstrip('/')}/{self.name}"
+        return Archive(self.name, (first, *self.urls), self.sha256, self.size)
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB" if size else "size not known"
+
+
+# --- checksums -----------------------------------------------------------------------------
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def recorded(checksums: Path) -> dict[str, dict]:
+    """What `checksums.json` holds, by archive name; empty when there is none yet."""
+    try:
+        return json.loads(checksums.read_text()) if checksums.exists() else {}
+    except ValueError as error:
+        raise FetchError(f"{checksums} is not JSON ({error}): delete it and run again") from error
+
+
+def check(archive: Archive, file: Path, checksums: Path) -> None:
+    """Compare `file` with the known SHA-256, or with the one recorded at first use.
+
+    Raises FetchError where they differ; otherwise the checksum stands in `checksums` afterwards.
+    """
+    ledger = recorded(checksums)
+    expected = archive.sha256 or ledger.get(archive.name, {}).get("sha256", "")
+    found = sha256(file)
+    if expected and found != expected:
+        source = "this script's list" if archive.sha256 else str(checksums)
+        raise FetchError(
+            f"{file} is not the file it should be: SHA-256 {found}, expected {expected} ({source})"
+        )
+    entry = {
+        "sha256": found,
+        "bytes": file.stat().st_size,
+        "known from": "the script's list" if archive.sha256 else "first use",
+    }
+    write_text(checksums, json.dumps({**ledger, archive.name: entry}, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write whole or not at all: a killed run never leaves half a file under `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(text)
+    os.replace(fresh, path)
+
+
+# --- download ------------------------------------------------------------------------------
+
+
+def download(archive: Archive, folder: Path, checksums: Path, pause: float = 1.0) -> Path:
+    """Fetch `archive` into `folder`, from the first address that gives the right file.
+
+    What was received stays in `<name>.part` when the run is interrupted, and the next run goes
+    on from there. `pause` is the first wait in seconds between attempts; it doubles each time.
+
+    Raises FetchError (every address failed: each with its reason) or DiskFull.
+    """
+    target = folder / archive.name
+    if target.exists():
+        try:
+            check(archive, target, checksums)
+        except FetchError as error:
+            raise FetchError(f"{error}. Delete {target} and run again.") from error
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{archive.name}.part"
+    failures = []
+    with _session(pause) as session:
+        for url in archive.urls:
+            try:
+                _fetch(session, url, archive, part, pause)
+                _check_part(archive, part, checksums)
+            except DiskFull:
+                raise
+            except (requests.RequestException, FetchError) as error:
+                failures.append(f"  {url}\n    {_reason(error)}")
+                continue
+            os.replace(part, target)
+            _state(part).unlink(missing_ok=True)
+            return target
+    _remove_if_empty(folder)
+    left = f"{megabytes(part.stat().st_size)} are kept in {part}. " if part.exists() else ""
+    raise FetchError(
+        f"{archive.name} could not be downloaded:\n" + "\n".join(failures) + f"\n{left}"
+        "Run again to go on. If an address has moved, download the file in a browser and pass it "
+        "with --from FILE, or name another address with --mirror URL."
+    )
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the address and the objects that requests wraps around it."""
+    inner = getattr(error.args[0], "reason", None) if error.args else None
+    return str(inner).split(": ", 1)[-1] if inner else str(error)
+
+
+def _session(pause: float) -> requests.Session:
+    """A session that repeats a request when no answer or a busy one (429, 5xx) comes back."""
+    session = requests.Session()
+    session.headers["Accept-Encoding"] = "identity"  # bytes as stored, so that ranges add up
+    retry = Retry(total=3, backoff_factor=pause, status_forcelist=(429, 500, 502, 503, 504))
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retry))
+    return session
+
+
+def _fetch(session: requests.Session, url: str, archive: Archive, part: Path, pause: float):
+    """Fill `part` from one address, resuming after every break."""
+    idle = 0
+    while True:
+        before = _size(part)
+        try:
+            _receive(session, url, archive, part)
+            return
+        except requests.HTTPError:
+            raise  # 404 and its kin: asking again will not help
+        except requests.RequestException:
+            idle = 0 if _size(part) - before >= CHUNK else idle + 1
+            if idle == TRIES:
+                raise
+            time.sleep(pause * 2 ** (idle - 1) if idle else 0)
+
+
+def _receive(session: requests.Session, url: str, archive: Archive, part: Path) -> None:
+    """One request: append to `part` what is missing, or start anew if the server starts anew."""
+    start, headers = _resume(url, archive, part)
+    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        if answer.status_code == 416:  # nothing lies beyond `start`
+            if answer.headers.get("Content-Range") == f"bytes */{start}":
+                return
+            part.unlink()
+            raise requests.ConnectionError("the server has another file by now; starting anew")
+        answer.raise_for_status()
+        if answer.status_code != 206:
+            start = 0
+        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            part.unlink()
+            raise requests.ConnectionError("the server sent another part than was asked for")
+        length = int(answer.headers.get("Content-Length", 0))
+        total = start + length if length else 0
+        need_space(part.parent, length + total)  # the rest of the archive, and its contents
+        _remember(part, url, answer)
+        with _disk(part), part.open("ab" if start else "wb") as file:
+            with _bar(archive.name, start, total) as bar:
+                for chunk in answer.iter_content(CHUNK):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+    if total and _size(part) != total:
+        raise requests.ConnectionError(f"{_size(part)} of {total} bytes came")
+
+
+def _bar(name: str, start: int, total: int) -> tqdm:
+    # disable=None: no bar where the output is a file
+    units = dict(unit="B", unit_scale=True)
+    return tqdm(desc=name, initial=start, total=total or None, disable=None, **units)
+
+
+def _resume(url: str, archive: Archive, part: Path) -> tuple[int, dict[str, str]]:
+    """Where to go on, and the headers that ask for it.
+
+    Another address's beginning is used only when a known checksum will judge the whole.
+    """
+    state = json.loads(_state(part).read_text()) if _state(part).exists() else {}
+    start = _size(part)
+    same = state.get("url") == url
+    if not start or not (same or archive.sha256):
+        return 0, {}
+    headers = {"Range": f"bytes={start}-"}
+    if same and state.get("validator"):
+        headers["If-Range"] = state["validator"]
+    return start, headers
+
+
+def _remember(part: Path, url: str, answer: requests.Response) -> None:
+    """Keep what proves, next time, that the server's file is still the same one."""
+    tag = answer.headers.get("ETag", "")
+    validator = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
+    write_text(_state(part), json.dumps({"url": url, "validator": validator}))
+
+
+def _check_part(archive: Archive, part: Path, checksums: Path) -> None:
+    """Check a complete `part`; a wrong one goes, or every later run would go on from it."""
+    try:
+        check(archive, part, checksums)
+    except FetchError as error:
+        part.unlink()
+        _state(part).unlink(missing_ok=True)
+        raise FetchError(f"{error}: altered on the way, or replaced there; deleted") from error
+
+
+def _state(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+# --- disk ----------------------------------------------------------------------------------
+
+
+def need_space(folder: Path, size: int) -> None:
+    """Raise DiskFull when `folder` (or the nearest parent that exists) has less than `size`."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise DiskFull(
+            f"{folder}: {megabytes(size)} are needed and {megabytes(free)} are free. Free some "
+            "space, or choose another folder with --to, and run again; nothing is lost."
+        )
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    """Turn the system's "no space left" into DiskFull, which names the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFull(
+            f"{path}: the disk is full. Free some space and run again; what was received so far "
+            "is kept."
+        ) from error
+
+
+# --- unpacking -----------------------------------------------------------------------------
+
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError)
+
+
+def unpack(archive: Path, into: Path) -> None:
+    """Unpack a .tar[.gz|.xz|.bz2] or .zip into the folder `into`, which is made anew.
+
+    Only plain files and folders are written, with this user's own permissions: the archive's
+    modes are not applied (MVTec's folders are read-only, which breaks a later move), and links
+    never, so no file can land outside `into`.
+
+    Raises FetchError for a member with an absolute name or `..`, a link, a device, and for an
+    archive that cannot be read.
+    """
+    if into.exists():
+        shutil.rmtree(into)  # left by a run that was killed while unpacking
+    into.mkdir(parents=True)
+    members = _zip_members if zipfile.is_zipfile(archive) else _tar_members
+    try:
+        for name, source in tqdm(members(archive), desc=f"unpacking {archive.name}", disable=None):
+            target = into / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _disk(target), source, target.open("wb") as file:
+                shutil.copyfileobj(source, file, CHUNK)
+    except BROKEN as error:
+        reason = str(error).partition("\n")[0]
+        raise FetchError(
+            f"{archive} cannot be unpacked ({reason}): delete it and download it again"
+        ) from error
+
+
+def _tar_members(archive: Path) -> Iterator[tuple[str, BinaryIO]]:
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            _refuse(archive, member.name, plain=member.isfile() or member.isdir())
+            if member.isfile():
+                yield member.name, tar.extractfile(member)
+
+
+def _zip_members(archive: Path) -> Iterator[tuple[str, BinaryIO]]:
+    with zipfile.ZipFile(archive) as packed:
+        need_space(archive.parent, sum(member.file_size for member in packed.infolist()))
+        for member in packed.infolist():
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            _refuse(archive, member.filename, plain=kind in (0, stat.S_IFREG, stat.S_IFDIR))
+            if not member.is_dir():
+                yield member.filename, packed.open(member)
+
+
+def _refuse(archive: Path, name: str, plain: bool) -> None:
+    """Raise for a member that is no plain file or folder, or whose name leads out of it."""
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    outside = posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts
+    if plain and not outside:
+        return
+    why = "its name leads out of the folder" if outside else "it is a link or a device"
+    raise FetchError(
+        f"{archive}: the member {name!r} is refused ({why}). The official archive has no such "
+        "member: delete this file and download it from the official page."
+    )
+
+
+# --- what the scripts share ----------------------------------------------------------------
+
+
+def get(archive: Archive, wanted: Sequence[str], target: Path, data: Path) -> None:
+    """Download `archive`, and move the folders named in `wanted` out of it into `target`."""
+    packed = download(archive, data / "downloads", data / "checksums.json")
+    take_packed(packed, wanted, target, data)
+    packed.unlink()
+    _remove_if_empty(data / "downloads")
+
+
+def take(archive: Archive, source: Path, wanted: Sequence[str], data: Path, **to) -> None:
+    """Use what the reader already has: `source` is a folder, or the file of `archive`.
+
+    `to`: the folder `target`, and `how` ("link" or "copy") a source folder is placed there.
+    """
+    if source.is_dir():
+        place_found(source, wanted, **to)
+    elif source.is_file():
+        check(archive, source, data / "checksums.json")
+        take_packed(source, wanted, to["target"], data)
+    else:
+        raise FetchError(f"--from {source}: there is no such file or folder")
+
+
+def take_packed(packed: Path, wanted: Sequence[str], target: Path, data: Path) -> None:
+    """Unpack beside the data, then move whole folders: a killed run leaves no half of one."""
+    unpacked = data / "downloads" / "unpacked"
+    need_space(data, packed.stat().st_size)  # unpacked, pictures and videos are no smaller
+    unpack(packed, unpacked)
+    try:
+        place_found(unpacked, wanted, target, "move")
+    finally:
+        shutil.rmtree(unpacked)
+        _remove_if_empty(data / "downloads")
+
+
+def place_found(source: Path, wanted: Sequence[str], target: Path, how: str) -> None:
+    """Place every folder in `wanted` that lies within three levels of `source`.
+
+    Raises FetchError when none of them does.
+    """
+    found = find(source, wanted)
+    if not found:
+        raise FetchError(f"{source} holds no folder named {' or '.join(wanted)}")
+    for name, folder in found.items():
+        if not (target / name).exists():
+            place(folder, target / name, how)
+
+
+def find(root: Path, names: Sequence[str], levels: int = 3) -> dict[str, Path]:
+    """The folders called `names` in and below `root`, the nearest of each name."""
+    found: dict[str, Path] = {}
+    folders = [root]
+    for _ in range(levels):
+        below = sorted(c for f in folders for c in f.iterdir() if c.is_dir())
+        for child in below:
+            if child.name in names:
+                found.setdefault(child.name, child)
+        folders = [c for c in below if c.name not in names and not c.name.startswith(".")]
+    return found
+
+
+def place(source: Path, target: Path, how: str) -> None:
+    """Put the folder `source` at `target`, whole or not at all; `how`: move, copy or link."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if how == "link":
+        target.symlink_to(source.resolve(), target_is_directory=True)
+        return
+    fresh = target.with_name(f".{target.name}.new")
+    if fresh.exists():
+        shutil.rmtree(fresh)  # left by a run that was killed while copying
+    with _disk(target):
+        shutil.move(source, fresh) if how == "move" else shutil.copytree(source, fresh)
+    os.replace(fresh, target)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def arguments(description: str, epilog: str) -> argparse.ArgumentParser:
+    """The options that every download script has."""
+    parser = argparse.ArgumentParser(
+        description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--to", type=Path, required=True, metavar="DIR",
+        help="the data folder: later `make book DATA=DIR`",
+    )
+    parser.add_argument(
+        "--from", type=Path, dest="source", metavar="PATH",
+        help="I already have it: a folder, or the archive; nothing is downloaded",
+    )
+    parser.add_argument(
+        "--copy", action="store_true", help="with --from FOLDER: copy it (otherwise it is linked)"
+    )
+    parser.add_argument(
+        "--mirror", default="", metavar="URL",
+        help="try this address first: of the file, or of a folder that holds it under its name",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be done; fetch and write nothing"
+    )
+    return parser
+
+
+def print_plan(archives: list[Archive], folder: Path) -> None:
+    """What a download would do, without asking the network anything."""
+    for archive in archives:
+        known = "known" if archive.sha256 else "not known: recorded at first use"
+        print(f"{archive.name}: {megabytes(archive.size)}, SHA-256 {known}")
+        for url in archive.urls:
+            print(f"  {url}")
+    total = sum(archive.size for archive in archives)
+    print(f"about {megabytes(total)} in all, into {folder}")
+
+
+def run(main: Callable[[], int]) -> None:
+    """Run a script's `main`; a known fault is one message and exit status 1, not a traceback."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\nInterrupted. What was received is kept: run again to go on.", file=sys.stderr)
+        sys.exit(130)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,170 @@
+"""The command line, `fmabs-lite`: data, run, build, check, sync, fork."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+try:
+    import click
+except ModuleNotFoundError:
+    sys.exit("fmabs-lite: the tools of the book are missing; pip install 'fmabs-lite[book]'")
+
+from fmabs_lite.records import find_repo
+
+if TYPE_CHECKING:
+    from fmabs_lite.plan import Settings
+    from fmabs_lite.runner import Outcome
+
+
+class _Plain(click.Group):
+    """Commands whose expected errors are one message and exit status 1, without a traceback."""
+
+    def invoke(self, ctx: click.Context):
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            raise click.ClickException(_explain(error)) from None
+        except ValueError as error:
+            if type(error).__module__.split(".")[0] != "fmabs_lite":
+                raise  # not ours: a mistake in the code, which needs its traceback
+            raise click.ClickException(str(error)) from None
+
+
+def _explain(error: OSError) -> str:
+    remedy = {
+        errno.ENOSPC: "free some space and run again; finished chapters are kept",
+        errno.EACCES: "make it writable, or work in a copy of the book",
+        errno.EROFS: "work in a copy of the book on a disk that can be written",
+        errno.ENOTDIR: "a file stands where a folder is needed; move it away",
+        errno.EEXIST: "a file stands where a folder is needed; move it away",
+    }.get(error.errno, "")
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}" + (f"; {remedy}" if remedy else "")
+
+
+@click.group(cls=_Plain, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fmabs-lite")
+def main() -> None:
+    """Run, build and check the book of fmabs-lite."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave through `finally`
+
+
+def _repo() -> Path:
+    repo = find_repo()
+    if repo is None:
+        raise click.ClickException(
+            "no book here: book/_toc.yml is in neither this folder nor one above it; "
+            "run this inside a checkout of the book"
+        )
+    return repo
+
+
+def _run_options(command):
+    options = [
+        click.option("--profile", default="quick", show_default=True, help="quick, cpu or full."),
+        click.option("--data", default="", metavar="DIR", help="Real data sets; else drawn ones."),
+        click.option("--set", "values", multiple=True, metavar="NAME=VALUE", help="A parameter."),
+        click.option("--jobs", type=click.IntRange(1), help="Chapters at the same time."),
+        click.option("--force", is_flag=True, help="Run even what has not changed."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _settings(values: tuple[str, ...], **others) -> Settings:
+    from fmabs_lite.plan import Settings
+
+    pairs = [value.partition("=") for value in values]
+    for name, equals, _ in pairs:
+        if not equals or not name.isidentifier():
+            raise click.UsageError(f"--set {name}: write it as --set name=value")
+    return Settings(values={name: value for name, _, value in pairs}, **others)
+
+
+@main.command()
+@click.argument("chapters", nargs=-1)
+@_run_options
+@click.option("--keep-records", is_flag=True, help="Copy each record to book/records.")
+def run(chapters: tuple[str, ...], values: tuple[str, ...], **others) -> None:
+    """Run CHAPTERS, or all of them; skip what has not changed."""
+    from fmabs_lite import runner
+
+    outcomes = runner.run(_repo(), chapters, _settings(values, **others))
+    _finish(outcomes)
+
+
+@main.command()
+@_run_options
+def build(values: tuple[str, ...], **others) -> None:
+    """Run all chapters and build the pages in _build/html."""
+    from fmabs_lite.build import build as build_book
+
+    outcomes, page = build_book(_repo(), _settings(values, **others))
+    _finish(outcomes)
+    click.echo(f"\nOpen {page}")
+
+
+def _finish(outcomes: list[Outcome]) -> None:
+    """Print the table; exit with status 1 if a chapter failed."""
+    width = max(len(outcome.chapter) for outcome in outcomes)
+    click.echo(f"\n{'chapter':{width}}  status    seconds")
+    for outcome in outcomes:
+        click.echo(f"{outcome.chapter:{width}}  {outcome.status:8}  {outcome.seconds:7.1f}")
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    for outcome in failed:
+        click.echo(f"\n{outcome.chapter}: {outcome.error}", err=True)
+    if failed:
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--data", default="", metavar="DIR", help="A folder to look into.")
+def data(data: str) -> None:
+    """Say which data sets a folder holds; without one, draw the embedded sets."""
+    from fmabs_lite.data.folder import NAMES, open_data
+    from fmabs_lite.records import files_below
+
+    folder = open_data(data)
+    click.echo(f"{folder.root} ({'drawn by code' if folder.drawn else 'real data'})")
+    for name, accepted in NAMES.items():
+        if folder.has(name):
+            path = getattr(folder, name)
+            click.echo(f"  {name:7} {len(files_below(path))} files in {path}")
+        else:
+            click.echo(f"  {name:7} not there; name its folder one of: {', '.join(accepted)}")
+
+
+@main.command()
+def check() -> None:
+    """Check the notebooks: code, Markdown, alt texts, typed results, links."""
+    from fmabs_lite.checks import run_checks
+
+    problems = run_checks(_repo())
+    for problem in problems:
+        click.echo(problem, err=True)
+    if problems:
+        sys.exit(1)
+
+
+@main.command()
+def sync() -> None:
+    """Bring the cells tagged `defines` up to date from the package."""
+    from fmabs_lite import checks
+
+    for line in checks.sync(_repo()) or ():
+        click.echo(line)
+
+
+@main.command()
+@click.argument("url")
+def fork(url: str) -> None:
+    """Point every badge, link and install cell to the repository at URL."""
+    from fmabs_lite import checks
+
+    for line in checks.fork(_repo(), url) or ():
+        click.echo(line)

@@ -1,0 +1,203 @@
+"""Videos as clips of decoded frames, cached as memory maps, and windows over them (chapter 01)."""
+
+import hashlib
+import os
+import struct
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from fmabs_lite.data.files import frame_files, image_files, number_in, read_image, resize
+from fmabs_lite.data.folder import DataError, cache_dir
+
+UNFINISHED = {".part", ".partial", ".crdownload", ".download", ".aria2", ".tmp"}
+
+
+@dataclass
+class Clip:
+    """One video.
+
+    frames: uint8 (T, C, H, W), C = 1 grey or 3 red, green, blue; a read-only memory map.
+    labels: int8 (T,), 1 = abnormal; None for training clips. masks: bool (T, H, W), True where
+    abnormal; None where the data set has none.
+    """
+
+    name: str
+    frames: np.ndarray
+    labels: np.ndarray | None = None
+    masks: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+class Windows:
+    """All runs of `length` consecutive frames in `clips`; none crosses from clip to clip.
+
+    `windows[numbers]` is a uint8 tensor (B, length, C, H, W); `windows.index[k]` says where
+    window k begins: (number of its clip, first frame). Raises DataError if every clip is
+    shorter than `length`, or if the clips' frames differ in shape.
+    """
+
+    def __init__(self, clips: Sequence[Clip], length: int) -> None:
+        if length < 1:
+            raise ValueError(f"A window has at least one frame; length is {length}.")
+        shapes = {clip.frames.shape[1:] for clip in clips}
+        if len(shapes) > 1:
+            raise DataError(f"The clips' frames differ in shape (C, H, W): {sorted(shapes)}.")
+        self.clips = list(clips)
+        self.length = length
+        self.index = [
+            (number, first)
+            for number, clip in enumerate(self.clips)
+            for first in range(len(clip.frames) - length + 1)
+        ]
+        if not self.index:
+            longest = max((len(clip.frames) for clip in clips), default=0)
+            raise DataError(
+                f"No window of {length} frames fits: there are {len(self.clips)} clips, and the "
+                f"longest has {longest} frames. Use a smaller `length`."
+            )
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, numbers: Tensor | Sequence[int] | int) -> Tensor:
+        places = [self.index[k] for k in torch.as_tensor(numbers).reshape(-1).tolist()]
+        shape = self.clips[0].frames.shape[1:]
+        batch = np.empty((len(places), self.length, *shape), np.uint8)
+        for row, (clip, first) in enumerate(places):
+            batch[row] = self.clips[clip].frames[first : first + self.length]
+        return torch.from_numpy(batch)
+
+
+def find_clips(folder: Path) -> dict[int, Path]:
+    """The clips in `folder` by number: .avi files, and folders of numbered images.
+
+    Raises DataError for a partial download beside them, and if there is no clip at all.
+    """
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name.endswith("_gt"):
+            continue  # UCSD puts the masks of Test001 into Test001_gt, among the clips
+        if path.suffix.lower() in UNFINISHED:
+            raise DataError(
+                f"{path} is a download that was not finished. Let it finish, or remove it and "
+                f"download the video again."
+            )
+        if path.suffix.lower() == ".avi":
+            found[number_in(path.stem, path)] = path
+        elif path.is_dir() and image_files(path):
+            found.setdefault(number_in(path.name, path), path)
+    if not found:
+        raise DataError(
+            f"{folder} holds no clips: neither .avi files nor folders of numbered images. "
+            f"Unpack the data set again."
+        )
+    return dict(sorted(found.items()))
+
+
+def load_frames(source: Path, size: tuple[int, int], grey: bool) -> np.memmap:
+    """Frames of a video file, or of a folder of numbered images: uint8 (T, C, H, W).
+
+    Decoded once, then read from the cache. `size` is (H, W). Raises DataError if the video
+    breaks off or a frame is missing or unreadable.
+    """
+    if source.is_dir():
+        files = frame_files(source)
+        images = (read_image(path, grey) for path in files)
+    else:
+        files = [source]
+        images = decode_video(source, grey)
+
+    def make() -> np.ndarray:
+        frames = np.stack([resize(image, size) for image in images])
+        return frames[:, None] if grey else np.moveaxis(frames, 3, 1)
+
+    return cached(files, f"frames {tuple(size)} grey={grey}", make)
+
+
+def decode_video(path: Path, grey: bool) -> Iterator[np.ndarray]:
+    """Frames of a video file: uint8 (H, W) if `grey`, else (H, W, 3) red, green, blue."""
+    _check_length(path)
+    video = cv2.VideoCapture(str(path))
+    try:
+        count = 0
+        while True:
+            more, frame = video.read()
+            if not more:
+                break
+            count += 1
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) if grey else frame[..., ::-1]
+    finally:
+        video.release()
+    if not count:
+        raise DataError(
+            f"{path} cannot be decoded as a video. Download it again, or give the frames as a "
+            f"folder {path.with_suffix('').name}/0000.jpg, 0001.jpg, ..."
+        )
+
+
+def cached(sources: Sequence[Path], what: str, make: Callable[[], np.ndarray]) -> np.memmap:
+    """The array that `make()` derives from the files `sources`, made once and kept on disk.
+
+    `what` names the array and its settings. A source that changes in name, size or time, or a
+    cache file that cannot be opened in full, has the array made again.
+    """
+    path = cache_dir() / "frames" / f"{_key(sources, what)}.npy"
+    if path.exists():
+        try:
+            return np.load(path, mmap_mode="r")
+        except (ValueError, OSError, EOFError):
+            pass  # damaged; made again below
+    array = make()
+    try:
+        _write(path, array)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: could not keep {array.nbytes / 1e6:.0f} MB of decoded data. Free "
+            f"some space, or set FMABS_CACHE to a folder on another disk",
+            str(path),
+        ) from error
+    return np.load(path, mmap_mode="r")
+
+
+def _check_length(path: Path) -> None:
+    # An .avi states its length; OpenCV plays one that breaks off without a word.
+    with path.open("rb") as file:
+        head = file.read(8)
+    if len(head) < 8 or head[:4] != b"RIFF":
+        return
+    stated, found = struct.unpack("<I", head[4:])[0] + 8, path.stat().st_size
+    if found < stated:
+        raise DataError(
+            f"{path} breaks off: it has {found} bytes and states {stated}. Download it again."
+        )
+
+
+def _key(sources: Sequence[Path], what: str) -> str:
+    parts = [what]
+    for source in sources:
+        stat = source.stat()
+        parts.append(f"{os.path.abspath(source)} {stat.st_size} {stat.st_mtime_ns}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _write(path: Path, array: np.ndarray) -> None:
+    # Under another name first: whoever opens `path` finds a whole file or none.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, array)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

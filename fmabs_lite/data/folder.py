@@ -1,0 +1,138 @@
+"""Where data sets lie: the reader's folder, or the drawn sets in the cache (chapter 01)."""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+NAMES = {
+    "mvtec": ("mvtec", "mvtec_ad", "mvtec_anomaly_detection"),
+    "avenue": ("avenue", "Avenue Dataset", "Avenue_Dataset"),
+    "ped2": ("ucsd_ped2", "ped2", "UCSDped2", "UCSD_Anomaly_Dataset.v1p2/UCSDped2"),
+}
+
+
+class DataError(ValueError):
+    """Data that is missing, damaged or inconsistent; the message names the file and the remedy."""
+
+
+def cache_dir() -> Path:
+    """Folder for drawn data and decoded frames: `$FMABS_CACHE`, else `~/.cache/fmabs-lite`."""
+    return Path(os.environ.get("FMABS_CACHE") or Path.home() / ".cache" / "fmabs-lite")
+
+
+class DataFolder:
+    """A folder that holds data sets, each under one of the names it is usually unpacked to.
+
+    `root` is the folder; `drawn` says whether its contents were drawn by this package.
+    """
+
+    def __init__(self, root: Path | str, drawn: bool = False) -> None:
+        self.root = Path(root)
+        self.drawn = drawn
+
+    def __repr__(self) -> str:
+        return f"DataFolder({str(self.root)!r}, drawn={self.drawn})"
+
+    @property
+    def mvtec(self) -> Path:
+        """Folder of MVTec AD. Raises DataError if there is none."""
+        return self._find("mvtec", "MVTec AD")
+
+    @property
+    def avenue(self) -> Path:
+        """Folder of CUHK Avenue. Raises DataError if there is none."""
+        return self._find("avenue", "CUHK Avenue")
+
+    @property
+    def ped2(self) -> Path:
+        """Folder of UCSD Ped2. Raises DataError if there is none."""
+        return self._find("ped2", "UCSD Ped2")
+
+    def has(self, key: str) -> bool:
+        """Whether the set "mvtec", "avenue" or "ped2" is here."""
+        return any((self.root / name).is_dir() for name in NAMES[key])
+
+    def _find(self, key: str, title: str) -> Path:
+        for name in NAMES[key]:
+            if (self.root / name).is_dir():
+                return self.root / name
+        raise DataError(
+            f"{title} is not in {self.root}: it has no folder named {_either(NAMES[key])}. "
+            f"Put the data set there under one of these names, or leave `data` empty "
+            f"to use the drawn sets."
+        )
+
+
+def open_data(data: str = "") -> DataFolder:
+    """Open the folder of real data sets named by `data`; empty means the drawn ones.
+
+    The drawn sets are made on first use and kept in the cache. In a notebook a banner says
+    which of the two the reader is looking at. Raises DataError if the folder does not exist or
+    holds none of the sets.
+    """
+    if data:
+        folder = DataFolder(Path(data).expanduser())
+    else:
+        folder = DataFolder(_drawn_root(), drawn=True)
+    if not folder.root.is_dir():
+        raise DataError(
+            f"The data folder {folder.root} does not exist. Check the path given as `data`, or "
+            f"leave it empty to use the drawn sets."
+        )
+    if not any(folder.has(key) for key in NAMES):
+        names = [names[0] for names in NAMES.values()]
+        raise DataError(
+            f"The data folder {folder.root} holds none of the sets: it has no folder named "
+            f"{_either(names)}. Name the folder above them, or leave `data` empty to use the "
+            f"drawn sets."
+        )
+    _show_banner(folder)
+    return folder
+
+
+def _drawn_root() -> Path:
+    from fmabs_lite.data import minis  # drawing needs more than reading does
+
+    root = cache_dir() / f"minis-v{minis.VERSION}"
+    if root.is_dir():
+        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    try:
+        minis.draw_minis(unfinished, progress=True)
+        unfinished.chmod(0o755)  # mkdtemp makes it private
+        try:
+            unfinished.rename(root)
+        except OSError:
+            if not root.is_dir():  # else another process was faster, and drew the same
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return root
+
+
+def _show_banner(folder: DataFolder) -> None:
+    if "IPython" not in sys.modules:
+        return
+    from IPython import get_ipython
+    from IPython.display import Markdown, display
+
+    shell = get_ipython()
+    if shell is None or not hasattr(shell, "kernel"):  # a terminal shows no Markdown
+        return
+    if folder.drawn:
+        text = (
+            "> **Drawn data.** These pictures and videos were drawn by code. They show how things "
+            "work; they measure nothing about the real benchmarks. To use real data, set `data` "
+            "to a folder that holds MVTec AD, Avenue or UCSD Ped2."
+        )
+    else:
+        text = f"> **Real data** from `{folder.root}`."
+    display(Markdown(text))
+
+
+def _either(names) -> str:
+    names = [f"'{name}'" for name in names]
+    return ", ".join(names[:-1]) + " or " + names[-1]

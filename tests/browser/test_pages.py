@@ -1,0 +1,144 @@
+"""The built pages in a headless Chromium, on a desk and on a phone."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from fmabs_lite.plan import toc
+
+pytestmark = [pytest.mark.book, pytest.mark.browser]
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = toc(ROOT)
+WIDTHS = (1280, 390)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Loads each page in a frame as wide as the screen it stands for, and measures it there.
+MEASURE = """<!doctype html><title>measuring</title><body><script>
+const wait = ms => new Promise(done => setTimeout(done, ms));
+async function measure(name, width) {
+  const frame = document.createElement("iframe");
+  frame.style = `width: ${width}px; height: 900px; border: 0`;
+  frame.src = name + ".html";
+  const loaded = new Promise(done => { frame.onload = done; });
+  document.body.append(frame);
+  await loaded;
+  const page = frame.contentDocument;
+  const images = [...page.querySelectorAll("main img")];
+  for (const image of images) { image.loading = "eager"; image.scrollIntoView(); }
+  for (let n = 0; n < 50 && images.some(image => !image.complete); n++) await wait(100);
+  const result = {
+    name, width,
+    title: page.querySelector("h1")?.textContent ?? "",
+    inner: frame.contentWindow.innerWidth,
+    scroll: page.documentElement.scrollWidth,
+    images: images.filter(i => i.getAttribute("src").includes("_images/")).length,
+    broken: images.filter(i => !/^https?:/.test(i.getAttribute("src")) && !i.naturalWidth)
+      .map(image => image.getAttribute("src")),
+    wide: [...page.querySelectorAll("main *")]
+      .filter(e => e.getBoundingClientRect().right > width + 1 && !inScroller(e, page))
+      .slice(0, 3).map(e => e.outerHTML.slice(0, 120)),
+  };
+  frame.remove();
+  return result;
+}
+function inScroller(element, page) {
+  for (let e = element; e && e !== page.body; e = e.parentElement)
+    if (["auto", "scroll", "hidden"].includes(getComputedStyle(e).overflowX)) return true;
+  return false;
+}
+(async () => {
+  const results = [];
+  for (const [name, width] of JOBS) results.push(await measure(name, width));
+  const out = document.createElement("pre");
+  out.id = "results";
+  out.textContent = JSON.stringify(results);
+  document.body.append(out);
+})();
+</script>"""
+
+
+# A page that must be found wanting: wider than a phone, and without its picture.
+UNSOUND = """<!doctype html><meta name="viewport" content="width=device-width">
+<main><h1>Unsound</h1><p style="width: 900px">wide</p><img src="_images/none.png" alt="none"></main>
+"""
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Serves the book and, beside it, the page that measures: so it may look into its frames."""
+
+    def do_GET(self) -> None:
+        jobs = json.dumps([[name, width] for name in [*NAMES, "__unsound"] for width in WIDTHS])
+        ours = {
+            "/__measure.html": MEASURE.replace("JOBS", jobs),
+            "/__unsound.html": UNSOUND,
+        }
+        if self.path not in ours:
+            return super().do_GET()
+        body = ours[self.path].encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(pages: dict[str, Path]) -> Iterator[str]:
+    folder = next(iter(pages.values())).parent
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def measured(request, tmp_path_factory) -> dict[tuple[str, int], dict]:
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not browser:
+        pytest.skip(f"no browser found: none of {', '.join(BROWSERS)} is on the PATH")
+    address = request.getfixturevalue("address")  # only with a browser is the book built for this
+    command = [
+        browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # the pages hold up offline
+        "--virtual-time-budget=600000", "--dump-dom", f"{address}/__measure.html",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    found = re.search(r'<pre id="results">(.*?)</pre>', done.stdout, flags=re.S)
+    assert found, done.stderr[-2000:] + done.stdout[-2000:]
+    results = json.loads(html.unescape(found[1]))
+    return {(result["name"], result["width"]): result for result in results}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", NAMES)
+def test_page_fits_and_shows_its_pictures(measured, name, width):
+    page = measured[name, width]
+    assert page["title"].strip()
+    assert page["inner"] == width
+    assert page["broken"] == []
+    assert page["scroll"] <= width, page["wide"]
+
+
+def test_there_are_pictures_to_look_at(measured):
+    assert sum(page["images"] for (name, _), page in measured.items() if name in NAMES) > 0
+
+
+def test_the_measure_finds_what_is_wrong(measured):
+    assert measured["__unsound", 390]["scroll"] > 390 and measured["__unsound", 390]["wide"]
+    assert measured["__unsound", 1280]["scroll"] <= 1280
+    assert measured["__unsound", 1280]["broken"] == ["_images/none.png"]

@@ -1,0 +1,48 @@
+"""What several test files share: the repository and the book built from it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Book:
+    """The book as `make book` builds it: chapters in quick on drawn data, and their pages."""
+
+    outcomes: list = field(default_factory=list)
+    warnings: str = ""
+    executed: Path = ROOT / "_build" / "executed"
+    html: Path = ROOT / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def book() -> Book:
+    """Run and build what has changed since the last time, and say how it went."""
+    from fmabs_lite.build import BuildError, build
+    from fmabs_lite.plan import Settings
+
+    found = Book()
+    try:
+        found.outcomes, _ = build(ROOT, Settings())
+    except BuildError as error:
+        found.warnings = str(error)
+    return found
+
+
+@pytest.fixture(scope="session")
+def pages(book: Book) -> dict[str, Path]:
+    """The built pages, by the names in the table of contents."""
+    from fmabs_lite.plan import toc
+
+    found = {name: book.html / f"{name}.html" for name in toc(ROOT)}
+    missing = [name for name, path in found.items() if not path.exists()]
+    assert not missing and not book.warnings, f"not built: {missing}; {book.warnings}"
+    return found

@@ -1,0 +1,189 @@
+"""MVTec AD: what is read, how it is resized, and every error."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fmabs_lite.data import DataError, MVTecAD
+from fmabs_lite.data.mvtec import resize_mask
+
+
+def picture(value, size=40, channels=3):
+    shape = (size, size, channels) if channels > 1 else (size, size)
+    return np.full(shape, value, np.uint8)
+
+
+def save(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Category 'bolt': 3 sound to train on; 1 sound, 2 bent, 1 cut to test on."""
+    bolt = tmp_path / "bolt"
+    for number in range(3):
+        save(bolt / f"train/good/{number:03d}.png", picture(10 * number))
+    save(bolt / "test/good/000.png", picture(50))
+    mask = picture(0, channels=1)
+    mask[:20] = 255
+    for defect, number in (("bent", 0), ("bent", 1), ("cut", 0)):
+        save(bolt / f"test/{defect}/{number:03d}.png", picture(100 + number))
+        save(bolt / f"ground_truth/{defect}/{number:03d}_mask.png", mask)
+    return tmp_path
+
+
+def test_train_and_test_are_read_with_labels_defects_and_names(root):
+    bolt = MVTecAD(root, "bolt", size=20)
+    assert len(bolt.train) == 3 and len(bolt.test) == 4
+    assert bolt.train.images.shape == (3, 3, 20, 20) and bolt.train.images.dtype == torch.uint8
+    assert bolt.train.images[:, 0, 0, 0].tolist() == [0, 10, 20]
+    assert bolt.train.labels.tolist() == [0, 0, 0] and not bolt.train.masks.any()
+    assert bolt.test.defects == ["bent", "bent", "cut", "good"]
+    assert bolt.test.names[0] == "test/bent/000.png"
+    assert bolt.test.labels.tolist() == [1, 1, 1, 0] and bolt.test.labels.dtype == torch.int64
+    assert bolt.test.masks.dtype == torch.bool
+    assert bolt.test.masks.sum((1, 2)).tolist() == [200, 200, 200, 0]
+    assert bolt.test.masks[0, :10].all()
+
+
+def test_colours_come_in_the_order_red_green_blue(root):
+    save(root / "bolt/train/good/000.png", np.full((40, 40, 3), (1, 2, 3), np.uint8))  # BGR
+    assert MVTecAD(root, "bolt", size=40).train.images[0, :, 0, 0].tolist() == [3, 2, 1]
+
+
+def test_grey_transparent_jpeg_and_unmarked_masks_are_read_alike(root):
+    bolt = root / "bolt"
+    save(bolt / "train/good/000.png", picture(77, channels=1))
+    save(bolt / "train/good/001.png", picture(77, channels=4))
+    save(bolt / "train/good/003.JPG", picture(77))
+    shutil.move(bolt / "ground_truth/cut/000_mask.png", bolt / "ground_truth/cut/000.png")
+    mask = picture(0, channels=1)
+    mask[:, :20] = 255
+    (bolt / "ground_truth/bent/000_mask.png").unlink()
+    save(bolt / "ground_truth/bent/000_mask.jpg", mask)
+    read = MVTecAD(root, "bolt", size=20)
+    assert read.train.images[[0, 1, 3]].unique().tolist() == [77]
+    assert read.test.masks.sum((1, 2)).tolist() == [200, 200, 200, 0]
+
+
+def test_an_image_is_shrunk_by_area_and_enlarged_smoothly(root):
+    board = np.indices((40, 40)).sum(0).astype(np.uint8) % 2 * 200
+    save(root / "bolt/train/good/000.png", board)
+    assert MVTecAD(root, "bolt", size=20).train.images[0].unique().tolist() == [100]
+    assert MVTecAD(root, "bolt", size=80).train.images.shape == (3, 3, 80, 80)
+
+
+def test_resize_mask_keeps_a_new_pixel_when_half_of_it_was_anomalous():
+    mask = np.zeros((4, 6), np.uint8)
+    mask[0, 0] = mask[1, 1] = 255  # 2 of 4
+    mask[0, 2] = 255  # 1 of 4
+    mask[2:, 4:] = 255  # 4 of 4
+    expected = [[True, False, False], [False, False, True]]
+    assert resize_mask(mask, (2, 3)).tolist() == expected
+    assert resize_mask(mask // 255, (2, 3)).tolist() == expected
+    assert resize_mask(mask > 0, (2, 3)).tolist() == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    seed=st.integers(0, 10**6), factor=st.integers(1, 8), height=st.integers(1, 6),
+    width=st.integers(1, 6), density=st.floats(0, 1),
+)  # fmt: skip
+def test_resize_mask_equals_block_averages(seed, factor, height, width, density):
+    shape = (height * factor, width * factor)
+    mask = np.random.default_rng(seed).random(shape) < density
+    counts = mask.reshape(height, factor, width, factor).sum((1, 3))
+    assert np.array_equal(resize_mask(mask, (height, width)), 2 * counts >= factor**2)
+
+
+def test_categories_are_the_folders_with_a_train_folder(root):
+    (root / "notes").mkdir()
+    save(root / "anchor/train/good/0.png", picture(0))
+    assert MVTecAD.categories(root) == ["anchor", "bolt"]
+    with pytest.raises(DataError, match="nowhere does not exist"):
+        MVTecAD.categories(root / "nowhere")
+
+
+def test_a_missing_category_lists_those_present_and_the_closest(root):
+    save(root / "anchor/train/good/0.png", picture(0))
+    with pytest.raises(DataError) as error:
+        MVTecAD(root, "bolts")
+    assert "Categories there: anchor, bolt. Did you mean 'bolt'?" in str(error.value)
+    assert str(root) in str(error.value)
+
+
+def empty_train(bolt):
+    for path in (bolt / "train/good").iterdir():
+        path.unlink()
+
+
+def no_test(bolt):
+    shutil.rmtree(bolt / "test")
+
+
+def empty_defect(bolt):
+    (bolt / "test/dust").mkdir()
+
+
+def cut_off_png(bolt):
+    path = bolt / "test/cut/000.png"
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    path.write_bytes(cv2.imencode(".png", noise)[1].tobytes()[:900])
+
+
+def cut_off_jpeg(bolt):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    (bolt / "train/good/009.jpg").write_bytes(cv2.imencode(".jpg", noise)[1].tobytes()[:1500])
+
+
+def empty_file(bolt):
+    (bolt / "train/good/009.png").write_bytes(b"")
+
+
+def mask_without_image(bolt):
+    (bolt / "test/bent/001.png").unlink()
+
+
+def masks_without_images(bolt):
+    shutil.rmtree(bolt / "test/cut")
+
+
+def image_without_mask(bolt):
+    (bolt / "ground_truth/bent/001_mask.png").unlink()
+
+
+def no_masks(bolt):
+    shutil.rmtree(bolt / "ground_truth")
+
+
+def mask_of_another_size(bolt):
+    save(bolt / "ground_truth/bent/001_mask.png", picture(255, size=41, channels=1))
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (empty_train, r"train/good holds no images.*Unpack 'bolt' again"),
+        (no_test, r"bolt/test is missing or empty.*Unpack"),
+        (empty_defect, r"test/dust holds no images.*Unpack"),
+        (cut_off_png, r"test/cut/000.png cannot be read.*Get this file again"),
+        (cut_off_jpeg, r"good/009.jpg cannot be read.*Get this file again"),
+        (empty_file, r"good/009.png cannot be read.*\(0 bytes\)"),
+        (mask_without_image, r"bent/001_mask.png is a mask without its image.*remove the mask"),
+        (masks_without_images, r"ground_truth/cut holds masks without their images.*test/cut"),
+        (image_without_mask, r"bent/001.png is anomalous.*no mask.*001_mask.png.*Add the mask"),
+        (no_masks, r"test/bent/000.png is anomalous.*no mask"),
+        (mask_of_another_size, r"001_mask.png is 41 x 41.*bent/001.png is 40 x 40"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_path_and_a_remedy(root, damage, says):
+    read = MVTecAD(root, "bolt", size=20)
+    damage(root / "bolt")
+    with pytest.raises(DataError, match=says):
+        _ = read.train, read.test
