@@ -164,10 +164,11 @@ def _reason(error: Exception) -> str:
 
 
 def _session(pause: float) -> requests.Session:
-    """A session that repeats a request when no answer or a busy one (429, 5xx) comes back."""
+    """A session that repeats a request when the answer is that the server is busy (429, 5xx)."""
     session = requests.Session()
     session.headers["Accept-Encoding"] = "identity"  # bytes as stored, so that ranges add up
-    retry = Retry(total=3, backoff_factor=pause, status_forcelist=(429, 500, 502, 503, 504))
+    busy = (429, 500, 502, 503, 504)
+    retry = Retry(total=3, connect=0, read=0, backoff_factor=pause, status_forcelist=busy)
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=retry))
     return session
@@ -445,11 +446,11 @@ def arguments(description: str, epilog: str) -> argparse.ArgumentParser:
         description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--to", type=Path, required=True, metavar="DIR",
+        "--to", type=_path, required=True, metavar="DIR",
         help="the data folder: later `make book DATA=DIR`",
     )
     parser.add_argument(
-        "--from", type=Path, dest="source", metavar="PATH",
+        "--from", type=_path, dest="source", metavar="PATH",
         help="I already have it: a folder, or the archive; nothing is downloaded",
     )
     parser.add_argument(
@@ -463,6 +464,10 @@ def arguments(description: str, epilog: str) -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="say what would be done; fetch and write nothing"
     )
     return parser
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
 
 
 def print_plan(archives: list[Archive], folder: Path) -> None:

@@ -94,9 +94,9 @@ _BLANKS = [_instructions(_only_dots), _instructions(_returns_dots)]
 
 @exercise("00.1")
 def _batch_bytes(batch_bytes):
-    assert batch_bytes != 16 * 96 * 96 * 4, "A colour image has three channels."
-    assert batch_bytes != 16 * 3 * 96 * 96, "So many numbers; each takes 4 bytes."
-    assert batch_bytes == 16 * 3 * 96 * 96 * 4, "Multiply images, channels, height, width, bytes."
+    assert batch_bytes != 16 * 128 * 128 * 4, "A colour image has three channels."
+    assert batch_bytes != 16 * 3 * 128 * 128, "So many numbers; each takes 4 bytes."
+    assert batch_bytes == 16 * 3 * 128 * 128 * 4, "Multiply images, channels, height, width, bytes."
 
 
 @exercise("00.2")
@@ -196,6 +196,65 @@ def _bridge(bridge):
     assert not np.any(bridge(np.zeros(4, int), 2)), "Without events there is nothing to bridge."
 
 
+# --- Chapter 02: the metrics ---
+
+
+@exercise("02.1")
+def _auroc_from_ranks(auroc_from_ranks):
+    import numpy as np
+
+    from fmabs_lite.metrics import auroc
+
+    labels = np.array([True, False, True, False])
+    got = auroc_from_ranks(np.array([4.0, 3.0, 2.0, 1.0]), labels)
+    assert got is not None, "Return the number."
+    assert not np.isclose(got, 0.25), "0.25 for 0.75: the higher score gets the higher rank."
+    assert not np.isclose(got, 3), "That is the number of pairs won; divide by that of all pairs."
+    assert np.isclose(got, 0.75), f"Scores 4, 3, 2, 1 with 4 and 2 anomalous: 0.75, not {got:.3g}."
+    scores = np.random.default_rng(0).integers(0, 9, 200)
+    labels = scores + np.random.default_rng(1).integers(0, 9, 200) > 10
+    assert np.isclose(auroc_from_ranks(scores, labels), auroc(scores, labels)), (
+        "Right without ties, wrong with them: tied scores share their mean rank."
+    )
+
+
+@exercise("02.2")
+def _floor(floor):
+    import numpy as np
+
+    from fmabs_lite.metrics import localization
+
+    masks = np.zeros((3, 8, 10), bool)
+    masks[0, 2:4, 3:6] = masks[1, 5, 5] = True
+    for max_fpr in (0.3, 0.05):
+        got = floor(masks, max_fpr)
+        expected = localization(np.zeros(masks.shape), masks, max_fpr)
+        for name, value in expected.items():
+            assert name in got, f'Your dictionary has no "{name}".'
+            assert np.isclose(got[name], value), (
+                f'"{name}" is {got[name]:.4g}, but a constant map has {value:.4g} on masks with '
+                f"{masks.mean():.2%} defect pixels and max_fpr {max_fpr}."
+            )
+
+
+@exercise("02.3")
+def _recall_at(recall_at):
+    import numpy as np
+
+    scores = np.array([9, 8, 7, 6, 5, 4, 3, 2, 1, 0])
+    labels = np.array([1, 1, 0, 1, 0, 1, 0, 0, 0, 0], bool)
+    got = [float(recall_at(scores, labels, rate)) for rate in (0, 0.17, 0.34, 1)]
+    assert got[0] != 0, "Even at rate 0 the images above all sound ones can be raised."
+    assert np.allclose(got, [0.5, 0.75, 1, 1]), (
+        f"Ten images, four anomalous, rates 0, 0.17, 0.34, 1: 0.5, 0.75, 1, 1; yours are {got}."
+    )
+    tied = float(recall_at(np.array([2, 2, 1, 0]), np.array([1, 0, 1, 0], bool), 0.4))
+    assert tied == 0, (
+        "Scores 2, 2, 1, 0, the first and third anomalous, rate 0.4: to raise any is to raise "
+        f"one of two sound images, which is too many, so 0; yours is {tied:.2g}."
+    )
+
+
 # --- Chapter 03: reconstruction ---
 
 
@@ -242,3 +301,87 @@ def _erased(erased):
     )
     got[:, :, 2:6, 3:7] = images[:, :, 2:6, 3:7]
     assert torch.equal(got, images), "Outside the square nothing changes."
+
+
+# --- Chapter 04: feature mimicking ---
+
+
+@exercise("04.1")
+def _where(where):
+    import torch
+
+    fea_t = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1).expand(3, 2, 4, 5)
+    got = where(fea_t, torch.zeros(3, 2, 4, 5))
+    assert got.shape == (3, 4, 5), f"The map's shape is (3, 4, 5), not {tuple(got.shape)}."
+    assert abs(float(got[0, 0, 0]) - 5) > 1e-6, "Average over the channels; yours is the sum."
+    assert abs(float(got[0, 0, 0]) - 2.5) < 1e-6, "Square first, then average: (1² + 2²) / 2."
+
+
+@exercise("04.2")
+def _total(total):
+    import torch
+
+    fea_t = torch.zeros(1, 2, 2, 2, requires_grad=True)
+    fea_s = torch.ones(1, 2, 2, 2, requires_grad=True)
+    loss = total(torch.tensor(3.0), fea_t, fea_s, 0.5)
+    assert abs(float(loss) - 3.5) < 1e-6, f"3 + 0.5 · 1 is 3.5; yours gives {float(loss):g}."
+    loss.backward()
+    assert fea_s.grad is not None, "The student's feature needs a gradient."
+    assert fea_t.grad is None, "A gradient reaches the teacher; detach its feature."
+
+
+@exercise("04.3")
+def _unit(unit):
+    import torch
+
+    feature = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
+    feature[0, :, 1, 1] = 0
+    got = unit(feature)
+    assert got.shape == feature.shape, "The shape stays (B, C, h, w)."
+    assert not torch.isnan(got).any(), "A zero vector gives 0 / 0; clamp the length from below."
+    lengths = got.norm(dim=1)
+    assert abs(float(lengths[1].mean()) - 1) < 1e-5, "The length along dim 1 is 1 everywhere."
+    assert float(lengths[0, 1, 1]) == 0, "A zero vector stays zero."
+
+
+@exercise("04.4")
+def _freeze(freeze):
+    from torch import nn
+
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)).train()
+    got = freeze(network)
+    assert got is network, "Return the network itself."
+    assert not any(p.requires_grad for p in network.parameters()), "A parameter can still learn."
+    assert not network[1].training, "In train mode its batch statistics still move; use eval()."
+
+
+# --- Chapter 09: hybrid scoring ---
+
+
+@exercise("09.1")
+def _grid(grid):
+    import numpy as np
+
+    got = np.asarray(grid(np.array([1.0, 0.0]), np.array([0.0, 4.0]), [0.0, 0.25, 1.0]))
+    assert got.shape == (3, 2), f"Three λ and two frames give (3, 2), not {got.shape}."
+    assert np.allclose(got, [[0, 4], [0.25, 3], [1, 0]]), "λ weighs S_fea, 1 − λ weighs S_o."
+
+
+@exercise("09.2")
+def _running(running):
+    import numpy as np
+
+    got = np.asarray(running([2.0, 2.0, 4.0, 3.0, 1.0, 5.0]), dtype=float)
+    assert got.shape == (6,), "One value for each frame."
+    assert np.all(got[:2] == 0), "While the range so far is 0, the value is 0."
+    assert abs(got[3] - 0.5) < 1e-9, "At the fourth frame the range so far is 2 to 4: 3 gives 0.5."
+    assert np.allclose(got, [0, 0, 1, 0.5, 0, 1]), "Use the past only, the present frame included."
+
+
+@exercise("09.3")
+def _selection_bonus(selection_bonus):
+    curves = [[0.5, 0.6, 0.9], [0.7, 0.8, 0.6]]
+    got = selection_bonus(curves, [0.0, 0.5, 1.0], 0.5)
+    assert abs(got - 0.3) > 1e-9, "Average over the seeds; yours looks at one of them."
+    assert abs(got - 0.15) < 1e-9, "Best minus fixed is 0.3 and 0.0; their mean is 0.15."
+    assert abs(selection_bonus(curves, [0.0, 0.5, 1.0], 0.9) - 0.1) < 1e-9, "Take the nearest λ."

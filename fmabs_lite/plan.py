@@ -321,9 +321,8 @@ def _book_files_read(repo: Path, name: str, notebook: Any, profile: str) -> dict
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def package_hash() -> str:
+def package_hash(root: Path = Path(__file__).parent) -> str:
     """SHA-256 of the package's Python files, without the tools, on which no result depends."""
-    root = Path(__file__).parent
     paths = [path.relative_to(root) for path in sorted(root.rglob("*.py"))]
     kept = [path for path in paths if path.parts[0] not in TOOLS]
     return _digest([[path.as_posix(), (root / path).read_text("utf-8")] for path in kept])

@@ -16,14 +16,27 @@ from tiny_book import FRAGILE, PARAMETERS, SOUND, alive, make_book, make_data, w
 
 from fmabs_lite import records
 from fmabs_lite.data.folder import DataError
-from fmabs_lite.plan import RunError, Settings, parameter_defaults, plan, read_notebook
+from fmabs_lite.plan import (
+    RunError,
+    Settings,
+    package_hash,
+    parameter_defaults,
+    plan,
+    read_notebook,
+)
 from fmabs_lite.runner import clear_changed, cores, run
 
 READS_ALL = "print(data, steps, rate, name)"
 
 
 @pytest.fixture
-def repo(tmp_path: Path) -> Path:
+def same_package(monkeypatch) -> None:
+    """Take the package for unchanged, whoever edits it while the tests run."""
+    monkeypatch.setattr("fmabs_lite.plan.package_hash", lambda: "package")
+
+
+@pytest.fixture
+def repo(tmp_path: Path, same_package) -> Path:
     make_data(tmp_path)
     return make_book(tmp_path, **{"01_one": READS_ALL, "02_two": READS_ALL})
 
@@ -144,6 +157,17 @@ def test_the_configuration_changes_with_the_records_it_reads(repo):
     assert configuration(repo) != first
 
 
+def test_the_package_counts_without_its_tools(tmp_path):
+    (tmp_path / "checks").mkdir()
+    (tmp_path / "data").mkdir()
+    for name in ("cli.py", "metrics.py", "checks/prose.py", "data/clips.py"):
+        (tmp_path / name).write_text("1")
+    first = package_hash(tmp_path)
+    for name, counts in {"cli.py": False, "checks/prose.py": False, "data/clips.py": True}.items():
+        (tmp_path / name).write_text("2")
+        assert (package_hash(tmp_path) != first) == counts, name
+
+
 def test_checkpoints_stay_until_the_configuration_changes(repo):
     chapters = plan(repo, ["01_one"], settings(repo))
     clear_changed(chapters, force=False)
@@ -161,7 +185,7 @@ def test_checkpoints_stay_until_the_configuration_changes(repo):
 # --- runs, with kernels
 
 
-def test_failing_resuming_skipping_and_running_again(tmp_path, monkeypatch):
+def test_failing_resuming_skipping_and_running_again(tmp_path, monkeypatch, same_package):
     make_data(tmp_path)
     repo = make_book(tmp_path, **{"01_sound": SOUND, "02_fragile": FRAGILE})
     monkeypatch.setenv("MPLBACKEND", "Agg")

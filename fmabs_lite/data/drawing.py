@@ -53,7 +53,7 @@ def shade(image: np.ndarray, alpha: np.ndarray, depth: float) -> None:
     image *= (1 - np.float32(depth) * alpha)[..., None]
 
 
-def _fixed(points: np.ndarray) -> np.ndarray:
+def _sixteenths(points: np.ndarray) -> np.ndarray:
     """Points in final pixels as the 1/16 fine pixels that OpenCV's `shift=4` means."""
     return np.round((np.asarray(points) * FINE - 0.5) * 16).astype(np.int32).reshape(-1, 1, 2)
 
@@ -62,21 +62,21 @@ def stroke(points: np.ndarray, width: float) -> np.ndarray:
     """Opacity of a line through `points` (n, 2), `width` pixels wide, in [0, 1]."""
     ink = np.zeros((SIZE * FINE, SIZE * FINE), np.uint8)
     thick = max(1, round(width * FINE))
-    cv2.polylines(ink, [_fixed(points)], False, 255, thick, cv2.LINE_AA, shift=4)
+    cv2.polylines(ink, [_sixteenths(points)], False, 255, thick, cv2.LINE_AA, shift=4)
     return ink.astype(np.float32) / 255
 
 
 def patch(points: np.ndarray) -> np.ndarray:
     """Opacity of the polygon with corners `points` (n, 2), in [0, 1]."""
     ink = np.zeros((SIZE * FINE, SIZE * FINE), np.uint8)
-    cv2.fillPoly(ink, [_fixed(points)], 255, cv2.LINE_AA, shift=4)
+    cv2.fillPoly(ink, [_sixteenths(points)], 255, cv2.LINE_AA, shift=4)
     return ink.astype(np.float32) / 255
 
 
 def discs(centres: np.ndarray, radius: float) -> np.ndarray:
     """Opacity of round discs at `centres` (n, 2), in [0, 1]."""
     ink = np.zeros((SIZE * FINE, SIZE * FINE), np.uint8)
-    for centre in _fixed(centres)[:, 0]:
+    for centre in _sixteenths(centres)[:, 0]:
         reach = round(radius * FINE * 16)
         cv2.circle(ink, centre.tolist(), reach, 255, -1, cv2.LINE_AA, shift=4)
     return ink.astype(np.float32) / 255

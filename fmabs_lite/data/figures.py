@@ -8,7 +8,7 @@ metres; x runs along the path, y across it, away from the camera, z up.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class Puppet:
     radii: np.ndarray  # (n,) metres
     hulls: list[tuple[int, ...]]  # each the numbers of the balls it covers
     colours: np.ndarray  # (m, 3) RGB, 0 … 255, one per hull
-    odd: np.ndarray = field(default=None)  # (T,) True while what it does is an event
+    odd: np.ndarray | None = None  # (T,) True while what it does is an event
 
     def __post_init__(self) -> None:
         if self.odd is None:

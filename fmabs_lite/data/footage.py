@@ -23,7 +23,7 @@ VIEWS = {
 }
 RATES = {"avenue": 25, "ucsd_ped2": 10}  # frames a second
 LENGTHS = {"avenue": 150, "ucsd_ped2": 100}  # frames a clip
-CROWDS = {"avenue": (6, 12), "ucsd_ped2": (11, 19)}  # fewest and most walkers of a clip, exclusive
+CROWDS = {"avenue": (6, 12), "ucsd_ped2": (6, 25)}  # fewest and most walkers of a clip, exclusive
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,8 @@ class Scene:
     def _pass(self, event: Event) -> tuple[np.ndarray, np.ndarray]:
         """Straight through the picture within the event's frames: path and heading."""
         way, y = self._side(event)
-        speed = (self.view.spot(y, 1) - self.view.spot(y, 0) + 1.5) / (event.stop - event.start) * self.rate
+        width = self.view.spot(y, 1) - self.view.spot(y, 0) + 1.5
+        speed = width / (event.stop - event.start) * self.rate
         path = self.path(way, y, event.start, 0.0, speed)
         path[:, 0] -= 0.6 * way
         return path, np.full(self.frames, 0 if way > 0 else np.pi)

@@ -249,11 +249,11 @@ class Layout:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Layout:
-        shift, turn = rng.uniform(-2, 2, 2), rng.normal(0, 0.012)
+        shift, turn = rng.uniform(-4, 4, 2), rng.normal(0, 0.015)
         steps = np.arange(-7, 8) * PITCH
         holes = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
         board = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-        lean, slip = rng.normal(0, 0.035), rng.uniform(-1.5, 1.5, 2)
+        lean, slip = rng.normal(0, 0.04), shift + rng.uniform(-2, 2, 2)
         tilt = np.array([[np.cos(lean), -np.sin(lean)], [np.sin(lean), np.cos(lean)]])
         corners = np.array([(-27, -22), (27, -22), (29, 18), (-29, 18)]) @ tilt.T
         roots = np.array([(-15, 17), (0, 17), (15, 17)]) @ tilt.T
@@ -291,16 +291,15 @@ def _flaws(image, layout, defect, how) -> None:
     middle = layout.case.mean(0)
     if defect == "scratch":
         heading = how.uniform(0, 2 * np.pi)
-        start = middle + how.uniform((-12, -9), (12, 9)) - 9 * np.array(
-            [np.cos(heading), np.sin(heading)]
-        )
+        back = 9 * np.array([np.cos(heading), np.sin(heading)])
+        start = middle + how.uniform((-12, -9), (12, 9)) - back
         line = stroke(wander(how, start, heading, how.uniform(16, 26), 0.06), how.uniform(0.7, 1.2))
         blend(image, (0.6, 0.6, 0.62), line * patch(layout.case) * how.uniform(0.35, 0.75))
     elif defect == "stain":
         places = [middle + how.uniform(-14, 14, 2), layout.legs[how.integers(3), 2]]
         spot = blob(how, places[how.integers(2)], how.uniform(5, 9), 4)
         colour = [(0.8, 0.76, 0.62), (0.3, 0.19, 0.1)][how.integers(2)]
-        blend(image, colour, spot * np.clip(0.7 + 0.3 * mottle(how, 4), 0, 1) * 0.45)
+        blend(image, colour, spot * np.clip(0.7 + 0.3 * mottle(how, 4), 0, 1) * 0.6)
     elif defect == "thread":
         lay_thread(image, how, middle + how.uniform((-20, -5), (20, 45)))
 

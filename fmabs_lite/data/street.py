@@ -19,6 +19,8 @@ FINE = 2  # fine samples per pixel and axis
 SUN = np.array([0.55, -0.3])  # metres a shadow moves along x and y per metre of height
 WALL = 10.0  # y of the house front, metres
 SHADOW = 0.42  # how much a shadow darkens
+NOISE = 2.0  # deviation of the sensor noise, grey levels
+THICK = 0.055  # metres; thinner parts, such as forearms and spokes, cast no shadow
 LEAST = 8  # an event that shows in fewer pixels than this does not show
 
 
@@ -146,13 +148,14 @@ class _Sketch:
         reach = puppet.radii * view.focal * FINE / depth
         turn = np.arange(8) * np.pi / 4
         ring = np.stack([np.cos(turn), np.sin(turn)], -1)
-        outline = _fixed(spots[:, :, None] + reach[..., None, None] * ring)
+        outline = _sixteenths(spots[:, :, None] + reach[..., None, None] * ring)
         flat = puppet.balls[:, :, None, :2] + puppet.radii[:, None, None] * ring
         flat = flat + puppet.balls[:, :, None, 2:] * SUN
         ground = np.concatenate([flat, np.zeros_like(flat[..., :1])], -1)
-        shadow = _fixed(view.project(ground)[0])
+        shadow = _sixteenths(view.project(ground)[0])
         self.outlines = [_points(outline, hull) for hull in puppet.hulls]
-        self.shadows = [_points(shadow, hull) for hull in puppet.hulls]
+        thick = [hull for hull in puppet.hulls if max(puppet.radii[list(hull)]) > THICK]
+        self.shadows = [_points(shadow, hull) for hull in thick]
         self.colours = [tuple(map(float, colour)) for colour in puppet.colours]
         self.depth = depth.mean(1)
         order = np.stack([depth[:, hull].mean(1) for hull in puppet.hulls], 1)
@@ -181,7 +184,7 @@ def _points(outline: np.ndarray, hull: tuple[int, ...]) -> np.ndarray:
     return np.ascontiguousarray(outline[:, hull].reshape(len(outline), -1, 1, 2))
 
 
-def _fixed(spots: np.ndarray) -> np.ndarray:
+def _sixteenths(spots: np.ndarray) -> np.ndarray:
     """Fine pixels as the 1/16 fine pixels that OpenCV's `shift=4` means."""
     return np.clip(np.round((spots - 0.5) * 16), -(2**18), 2**18).astype(np.int32)
 
@@ -227,6 +230,8 @@ class _Daylight:
     def expose(self, picture: np.ndarray, frame: int) -> np.ndarray:
         wave = np.sin(2 * np.pi * frame / self.period + self.start)
         gain = (self.tone * (1 + 0.03 * wave + 0.03 * np.cos(frame / 60) * self.cloud))[:, None]
-        noise = self.rng.standard_normal((*self.size, 1), dtype=np.float32) * 2.2
         soft = cv2.GaussianBlur(picture, (3, 3), 0.5)
-        return np.clip(np.round(soft * gain.astype(np.float32) + noise), 0, 255).astype(np.uint8)
+        bright = np.round(soft * gain.astype(np.float32))
+        noise = self.rng.standard_normal((*self.size, 1), dtype=np.float32) * NOISE
+        # Whole levels, the same in all three colours: that is what lossless video packs well.
+        return np.clip(bright + np.round(noise), 0, 255).astype(np.uint8)
