@@ -226,7 +226,7 @@ def work(source: str, target: str, overrides: str) -> str:
 
     try:
         papermill.execute_notebook(
-            source,
+            without_opening(Path(source), Path(target)),
             target,
             json.loads(overrides),
             kernel_name="python3",
@@ -241,6 +241,21 @@ def work(source: str, target: str, overrides: str) -> str:
         return f"{error.strerror or error} ({error.filename or target}); free space and run again"
     _tidy(Path(target))
     return ""
+
+
+def without_opening(source: Path, target: Path) -> Any:
+    """Read a chapter; leave out its cells tagged `opening` while it makes its first record.
+
+    A chapter may open with what its record holds. The run that makes the first one has nothing to
+    open with yet.
+    """
+    import nbformat
+
+    notebook = nbformat.read(source, as_version=4)
+    makes_record = target.parents[1].name in records.PROFILES
+    if makes_record and not any((source.parent / "records").glob(f"{source.stem}.*.json")):
+        notebook.cells = [c for c in notebook.cells if "opening" not in c.metadata.get("tags", [])]
+    return notebook
 
 
 def describe(error: Any) -> str:

@@ -13,6 +13,14 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """The networks of the tests are so small that a second thread only waits for the first."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @dataclass
 class Book:
     """The book as `make book` builds it: chapters in quick on drawn data, and their pages."""

@@ -24,7 +24,7 @@ from fmabs_lite.plan import (
     plan,
     read_notebook,
 )
-from fmabs_lite.runner import clear_changed, cores, run
+from fmabs_lite.runner import clear_changed, cores, run, without_opening
 
 READS_ALL = "print(data, steps, rate, name)"
 
@@ -251,3 +251,19 @@ def wait_for(condition, seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.2)
+
+
+def test_the_first_record_is_made_without_the_cells_that_open_with_it(tmp_path):
+    make_book(tmp_path, ch=SOUND)
+    source = tmp_path / "book" / "ch.ipynb"
+    content = json.loads(source.read_text())
+    content["cells"][2]["metadata"]["tags"] = ["opening"]
+    source.write_text(json.dumps(content))
+
+    def cells(profile: str) -> int:
+        return len(without_opening(source, tmp_path / "runs" / profile / "ch" / "ch.ipynb").cells)
+
+    assert (cells("quick"), cells("cpu")) == (3, 2)
+    (tmp_path / "book" / "records").mkdir()
+    (tmp_path / "book" / "records" / "ch.cpu.json").write_text("{}")
+    assert cells("cpu") == 3

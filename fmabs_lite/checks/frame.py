@@ -11,7 +11,7 @@ from fmabs_lite.checks.address import badges, setup_source
 from fmabs_lite.checks.notebook import Cell, Notebook, called_name
 
 TAGS = {
-    "setup", "parameters", "defines", "exercise", "raises-exception",
+    "setup", "parameters", "defines", "exercise", "opening", "raises-exception",
     "hide-input", "hide-output", "hide-cell", "remove-input", "remove-output", "remove-cell",
 }  # fmt: skip
 HEADINGS = (

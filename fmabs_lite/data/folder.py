@@ -129,7 +129,11 @@ def _show_banner(folder: DataFolder) -> None:
             "to a folder that holds MVTec AD, Avenue or UCSD Ped2."
         )
     else:
-        text = f"> **Real data** from `{folder.root}`."
+        text = (  # the folder's own name only: a built page may be published
+            f"> **Real data** from the folder `{folder.root.name}`. Sources: MVTec AD, MVTec "
+            "Software GmbH, CC BY-NC-SA 4.0; CUHK Avenue, Lu et al. 2013, for research; UCSD Ped2, "
+            "Mahadevan et al. 2010."
+        )
     display(Markdown(text))
 
 

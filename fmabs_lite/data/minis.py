@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,7 +63,7 @@ def draw(root: Path, seed: int, amounts: Amounts, progress: bool = False, worker
         else:
             shares = [jobs[first::workers] for first in range(workers)]
             with ThreadPoolExecutor(workers) as pool:
-                list(pool.map(lambda share: _delegate(root, seed, amounts, share, bar), shares))
+                list(pool.map(lambda jobs: delegate(root, seed, amounts, jobs, bar.update), shares))
     write_avenue_intervals(root, seed)
     write_ped2_intervals(root)
 
@@ -76,8 +76,10 @@ def plan() -> list[Job]:
     return clips + [("mvtec", category, folder) for folder in folders for category in DRAW]
 
 
-def _delegate(root: Path, seed: int, amounts: Amounts, jobs: list[Job], bar) -> None:
-    """Let another Python process write `jobs`.
+def delegate(
+    root: Path, seed: int, amounts: Amounts, jobs: list[Job], done: Callable[[], object]
+) -> None:
+    """Let another Python process write `jobs`, and call `done` after each.
 
     A plain child process works alike in notebooks, scripts without a main guard, and threads,
     where `multiprocessing` does not.
@@ -95,7 +97,7 @@ def _delegate(root: Path, seed: int, amounts: Amounts, jobs: list[Job], bar) -> 
     ) as child:
         try:
             for _ in child.stdout:
-                bar.update()
+                done()
             complaint = child.stderr.read()
         except BaseException:
             child.kill()
@@ -192,8 +194,8 @@ def write_avenue_intervals(root: Path, seed: int) -> None:
     """
     from scipy.io import loadmat
 
-    masks, rng, labels = root / "avenue" / "ground_truth_demo" / "testing_label_mask", None, []
-    rng = generator(seed, "intervals")
+    masks = root / "avenue" / "ground_truth_demo" / "testing_label_mask"
+    rng, labels = generator(seed, "intervals"), []
     for number in range(len(SCRIPTS["avenue"])):
         cells = loadmat(masks / f"{number + 1}_label.mat")["volLabel"][0]
         marked = np.zeros(len(cells), np.int8)

@@ -57,7 +57,7 @@ class View:
 
     def spot(self, y: float, share: float) -> float:
         """The x where a person's middle at `y` is at `share` (0 left ... 1 right) of the width."""
-        x = np.linspace(-40, 40, 1601)
+        x = np.linspace(-40, 40, 401)
         places, depth = self.project(np.stack([x, 0 * x + y, 0 * x + 0.9], 1))
         ahead = depth > 1
         return float(np.interp(share * self.width * FINE, places[ahead, 0], x[ahead]))

@@ -1,0 +1,336 @@
+"""The embedded data sets: layouts, exact masks, labels, repeatability, and no easy way out."""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from scipy.io import loadmat, savemat
+
+from fmabs_lite.data import minis
+from fmabs_lite.data.drawing import SPECK
+from fmabs_lite.data.figures import Look, ball, fixed, gait, person
+from fmabs_lite.data.footage import LENGTHS, SCRIPTS, TRAINING, VIEWS, Event, Scene, shoot
+from fmabs_lite.data.goods import DEFECTS, DRAW, picture
+from fmabs_lite.data.street import FINE, View, film
+from fmabs_lite.metrics import auroc
+from fmabs_lite.trivial import frame_difference
+
+FEW = minis.Amounts(train=2, good=1, each=1, frames=6)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    root = tmp_path_factory.mktemp("minis")
+    minis.draw(root, seed=0, amounts=FEW, workers=2)
+    return root
+
+
+@pytest.fixture(scope="module")
+def avenue():
+    """All test clips of MiniAvenue at full length: a list of (frames, masks)."""
+    clips = []
+    for number in range(len(SCRIPTS["avenue"])):
+        frames, masks = zip(*shoot("avenue", "testing", number, 0), strict=True)
+        clips.append((np.stack(frames), np.stack(masks)))
+    return clips
+
+
+def decoded(root: Path) -> dict[str, np.ndarray]:
+    """Every file under `root` as arrays, by its relative path."""
+    arrays = {}
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        name = path.relative_to(root).as_posix()
+        if path.suffix == ".avi":
+            arrays[name] = video(path)
+        elif path.suffix == ".mat":
+            content = loadmat(path)
+            cells = content["volLabel" if "volLabel" in content else "gt"][0]
+            arrays[name] = np.concatenate([cell.ravel() for cell in cells])
+        elif path.suffix == ".npy":
+            arrays[name] = np.load(path)
+        else:
+            arrays[name] = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    return arrays
+
+
+def video(path: Path) -> np.ndarray:
+    reader, frames = cv2.VideoCapture(str(path)), []
+    while (read := reader.read())[0]:
+        frames.append(read[1])
+    return np.stack(frames)
+
+
+# ---- pictures ----------------------------------------------------------------------------------
+
+
+def test_categories_and_defects_are_those_promised():
+    assert set(DRAW) == {"carpet", "screw", "transistor"}
+    assert set(DEFECTS) == {"bent", "missing_part", "scratch", "stain", "thread"}
+
+
+def test_mvtec_layout_is_complete(drawn):
+    for category in DRAW:
+        folder = drawn / "mvtec" / category
+        assert len(list((folder / "train/good").glob("*.png"))) == FEW.train
+        assert len(list((folder / "test/good").glob("*.png"))) == FEW.good
+        assert {path.name for path in (folder / "test").iterdir()} == {"good", *DEFECTS}
+        assert {path.name for path in (folder / "ground_truth").iterdir()} == set(DEFECTS)
+        for defect in DEFECTS:
+            tested = sorted(path.stem for path in (folder / "test" / defect).iterdir())
+            masks = sorted(path.name for path in (folder / "ground_truth" / defect).iterdir())
+            assert masks == [f"{stem}_mask.png" for stem in tested] == ["000_mask.png"]
+            mask = cv2.imread(str(folder / "ground_truth" / defect / masks[0]), -1)
+            assert mask.shape == (128, 128) and set(np.unique(mask)) == {0, 255}
+
+
+@pytest.mark.parametrize("category", DRAW)
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_mask_is_exactly_what_the_defect_changed(category, defect):
+    for number in range(2):
+        flawed, mask = picture(category, f"test/{defect}", number, seed=0)
+        sound, nothing = picture(category, f"test/{defect}", number, seed=0, sound=True)
+        assert not nothing.any()
+        np.testing.assert_array_equal((flawed != sound).any(-1), mask)
+        assert 20 <= mask.sum() <= 0.2 * mask.size
+        count, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+        assert min(np.bincount(parts.ravel())[1:count]) >= SPECK
+
+
+@pytest.mark.parametrize("category", DRAW)
+def test_sound_pictures_have_no_mask_and_all_differ(category):
+    shots = [picture(category, folder, 0, 0) for folder in ("train/good", "test/good")]
+    shots.append(picture(category, "train/good", 1, 0))
+    assert not any(mask.any() for _, mask in shots)
+    first, second, third = (image.astype(float) for image, _ in shots)
+    assert np.abs(first - second).mean() > 3 and np.abs(first - third).mean() > 3
+
+
+def test_saved_picture_is_the_drawn_one(drawn):
+    image, mask = picture("screw", "test/bent", 0, seed=0)
+    folder = drawn / "mvtec/screw"
+    saved = cv2.imread(str(folder / "test/bent/000.png"))[..., ::-1]
+    np.testing.assert_array_equal(saved, image)
+    kept = cv2.imread(str(folder / "ground_truth/bent/000_mask.png"), -1)
+    np.testing.assert_array_equal(kept > 0, mask)
+
+
+# ---- clips -------------------------------------------------------------------------------------
+
+
+def test_avenue_layout_and_counts(drawn):
+    root = drawn / "avenue"
+    train = sorted(path.name for path in (root / "training_videos").iterdir())
+    assert train == [f"{k + 1:02d}.avi" for k in range(TRAINING["avenue"])]
+    tests = sorted((root / "testing_videos").iterdir())
+    assert len(tests) == len(SCRIPTS["avenue"]) >= 5
+    for path in tests:
+        label = root / "ground_truth_demo/testing_label_mask" / f"{int(path.stem)}_label.mat"
+        cells = loadmat(label)["volLabel"]
+        frames = video(path)
+        assert frames.shape[1:] == (108, 192, 3)
+        assert cells.shape == (1, len(frames)) == (1, FEW.frames)
+        assert all(c.shape == (108, 192) and c.dtype == np.uint8 and c.max() <= 1 for c in cells[0])
+    labels = np.load(drawn / "labels/frame_labels_avenue.npy")
+    assert labels.shape == (1, FEW.frames * len(tests)) and labels.dtype == np.int8
+
+
+def test_saved_video_is_the_drawn_one(drawn):
+    frames = np.stack([frame for frame, _ in shoot("avenue", "training", 1, 0, FEW.frames)])
+    saved = video(drawn / "avenue/training_videos/02.avi")[..., ::-1]
+    np.testing.assert_array_equal(saved, frames)
+
+
+def test_ped2_layout_and_intervals(drawn):
+    root = drawn / "ucsd_ped2"
+    names = [f"{index:03d}.png" for index in range(FEW.frames)]
+    clips = sorted((root / "testing/frames").iterdir())
+    assert len(list((root / "training/frames").iterdir())) == TRAINING["ucsd_ped2"]
+    cells = loadmat(root / "ped2.mat")["gt"]
+    assert cells.shape == (1, len(clips)) == (1, len(SCRIPTS["ucsd_ped2"]))
+    for clip, ends in zip(clips, cells[0], strict=True):
+        assert sorted(path.name for path in clip.iterdir()) == names
+        masks = [cv2.imread(str(root / "testing/masks" / clip.name / name), -1) for name in names]
+        assert masks[0].shape == cv2.imread(str(clip / names[0]), -1).shape == (120, 180)
+        said = np.zeros(FEW.frames, bool)
+        for start, stop in ends.T:
+            said[int(start) - 1 : int(stop)] = True
+        np.testing.assert_array_equal(said, [mask.any() for mask in masks])
+    assert cells[0, 3].tolist() == [[1], [FEW.frames]]  # the clip in which nothing is normal
+
+
+def test_every_promised_event_is_staged():
+    staged = {name: {e.kind for clip in SCRIPTS[name] for e in clip} for name in SCRIPTS}
+    assert staged["avenue"] == {
+        "running", "throwing", "wrong direction", "bicycle", "loitering"
+    }  # fmt: skip
+    assert staged["ucsd_ped2"] == {"bicycle", "skater", "cart"}
+    assert all(len(clip) >= 2 for clip in SCRIPTS["avenue"])
+
+
+def test_every_event_shows_in_its_masks_and_nothing_else_does(avenue):
+    for (_, masks), events in zip(avenue, SCRIPTS["avenue"], strict=True):
+        shown = masks.any((1, 2))
+        planned = np.zeros(len(shown), bool)
+        for event in events:
+            during = shown[event.start : event.stop]
+            assert during.mean() > 0.8, event
+            planned[max(0, event.start - 5) : event.stop + 5] = True
+        assert not (shown & ~planned).any()
+        assert 0.2 < shown.mean() < 0.65
+
+
+def test_ped2_events_show():
+    seen = set()
+    for number, kind in ((0, "bicycle"), (1, "skater"), (3, "cart")):
+        event = SCRIPTS["ucsd_ped2"][number][0]
+        assert event.kind == kind
+        last = max(event.start, 0) + 15
+        masks = [mask for _, mask in shoot("ucsd_ped2", "testing", number, 0, last)]
+        assert masks[-1].any()
+        assert event.start < 0 or not np.stack(masks[: event.start - 6]).any()
+        seen.add(kind)
+    assert len(seen) == 3
+
+
+def test_training_clips_hold_no_event():
+    for name in SCRIPTS:
+        assert not any(mask.any() for _, mask in shoot(name, "training", 0, 0, frames=20))
+
+
+def test_frame_difference_does_not_solve_the_street(avenue):
+    labels = np.concatenate([masks.any((1, 2)) for _, masks in avenue])
+    for sigma in (2.0, 5.0):
+        scores = [
+            frame_difference(frames.transpose(0, 3, 1, 2), sigma).max((1, 2))
+            for frames, _ in avenue
+        ]
+        assert 0.55 < auroc(np.concatenate(scores), labels) < 0.85
+
+
+def test_people_walk_on_the_ground_and_swing_their_legs():
+    rng = np.random.default_rng(0)
+    path = np.stack([np.linspace(0, 4, 60), np.zeros(60)], 1)
+    look = Look.draw(rng)
+    puppet = person(look, gait(path, np.zeros(60), 1.0, 0.0, 0.0))
+    soles = puppet.balls[:, 4:8, 2] - 0.05 * look.height / 1.75
+    np.testing.assert_allclose(soles.min(1), 0, atol=1e-9)
+    knees = puppet.balls[:, 2, 0] - puppet.balls[:, 3, 0]
+    assert knees.max() > 0.2 and knees.min() < -0.2
+
+
+def test_view_projects_by_hand_and_rays_undo_it():
+    view = View((0, -10, 0), (0, 0, 0), focal=100, height=40, width=60)
+    spots, depth = view.project(np.array([[1.0, 0.0, 0.5]]))
+    np.testing.assert_allclose(depth, 10)
+    np.testing.assert_allclose(spots, [[FINE * (30 + 10), FINE * (20 - 5)]])
+    view = VIEWS["avenue"]
+    spots, _ = view.project(np.array(view.eye) + 7 * view.rays(1))
+    u = np.broadcast_to(np.arange(view.width) + 0.5, spots.shape[:2])
+    np.testing.assert_allclose(spots[..., 0], FINE * u, atol=1e-6)
+
+
+def test_whoever_is_nearer_hides_an_event():
+    view = View((0, -10, 1), (0, 0, 1), focal=100, height=60, width=60)
+    street = np.full((60 * FINE, 60 * FINE, 3), 120, np.uint8)
+    odd = np.ones(1, bool)
+
+    def shown(y_odd, y_plain):
+        centre = np.array([[0.0, y_odd, 1.0]])
+        plain = fixed([([(0.0, y_plain, 1.0)], 1.0, (60, 60, 60))], 1)
+        event = ball(centre, 0.5, (200, 200, 200), odd)
+        return next(film(view, [event, plain], street, np.random.default_rng(0)))[1]
+
+    assert not shown(0, -2).any()
+    seen = shown(0, 2)
+    assert seen.sum() == pytest.approx(np.pi * 5**2, rel=0.1)  # radius 0.5 m, 10 m away, f = 100
+
+
+def test_event_mask_is_the_visible_part_of_the_event():
+    scene = Scene(VIEWS["avenue"], 25, 40, np.random.default_rng(3))
+    puppets = [scene.play(Event("running", 2, 40)), *scene.crowd(8)]
+    other = replace(puppets[0], colours=255 - puppets[0].colours)
+    street = np.full((108 * FINE, 192 * FINE, 3), 128, np.uint8)
+    one = list(film(VIEWS["avenue"], puppets, street, np.random.default_rng(0)))
+    two = list(film(VIEWS["avenue"], [other, *puppets[1:]], street, np.random.default_rng(0)))
+    for frame in (10, 20, 30):
+        (first, mask), (second, same) = one[frame], two[frame]
+        differ = (first != second).any(-1)
+        np.testing.assert_array_equal(mask, same)
+        assert mask.sum() > 50 and differ[mask].mean() > 0.97
+        near = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        assert not (differ & ~near).any()
+
+
+# ---- label sets --------------------------------------------------------------------------------
+
+
+def test_runs_by_hand():
+    flags = np.array([0, 1, 1, 0, 1, 0, 0, 0, 1], bool)
+    assert minis.runs(flags) == [(1, 3), (4, 5), (8, 9)]
+    assert minis.runs(flags, bridge=1) == [(1, 5), (8, 9)]
+    assert minis.runs(np.zeros(4, bool)) == []
+
+
+def test_second_label_set_marks_whole_events_a_little_differently(tmp_path):
+    folder = tmp_path / "avenue/ground_truth_demo/testing_label_mask"
+    folder.mkdir(parents=True)
+    official = np.zeros((len(SCRIPTS["avenue"]), 80), bool)
+    official[:, 25:35] = official[:, 40:55] = True  # one event, hidden for five frames
+    for number, flags in enumerate(official):
+        cells = np.empty((1, 80), object)
+        cells[0] = [np.full((3, 4), flag, np.uint8) for flag in flags]
+        savemat(folder / f"{number + 1}_label.mat", {"volLabel": cells})
+    minis.write_avenue_intervals(tmp_path, seed=0)
+    labels = np.load(tmp_path / "labels/frame_labels_avenue.npy").reshape(official.shape)
+    assert labels[:, 30:48].all()
+    assert not labels[:, :15].any() and not labels[:, 65:].any()
+    assert (np.diff(labels, axis=1) == 1).sum(1).tolist() == [1] * len(labels)
+    assert (labels != official).any()
+
+
+# ---- the same again, or not --------------------------------------------------------------------
+
+
+def test_same_seed_same_arrays_also_in_another_process(drawn, tmp_path):
+    jobs = [("avenue", "testing", 4), ("avenue", "training", 0)]
+    jobs += [("ucsd_ped2", "testing", 3), ("ucsd_ped2", "training", 2)]
+    jobs += [("mvtec", category, f"test/{defect}") for category in DRAW for defect in DEFECTS]
+    for job in jobs:
+        minis.write(tmp_path, 0, FEW, job)
+    again, first = decoded(tmp_path), decoded(drawn)
+    assert len(again) == 3 + 3 * FEW.frames + 2 * FEW.each * len(DRAW) * len(DEFECTS)
+    for name, array in again.items():
+        np.testing.assert_array_equal(array, first[name], err_msg=name)
+
+
+def test_another_seed_other_arrays():
+    for category in DRAW:
+        one, two = (picture(category, "train/good", 0, seed)[0] for seed in (0, 1))
+        assert (one != two).mean() > 0.5
+    for name in SCRIPTS:
+        one, two = (next(shoot(name, "testing", 0, seed, 5))[0] for seed in (0, 1))
+        assert (one != two).mean() > 0.5
+
+
+def test_a_failing_child_is_reported_with_folder_and_reason(tmp_path):
+    (tmp_path / "mvtec").write_text("a file where a folder belongs")
+    job = ("mvtec", "screw", "test/good")
+    with pytest.raises(OSError, match="could not draw .*mvtec.*Is there room on the disk"):
+        minis.delegate(tmp_path, 0, FEW, [job], print)
+
+
+def test_script_refuses_a_folder_that_exists(tmp_path, capsys):
+    source = Path(__file__).parents[1] / "data_scripts/make_minis.py"
+    spec = importlib.util.spec_from_file_location("make_minis", source)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    with pytest.raises(SystemExit):
+        script.main(["--out", str(tmp_path)])
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_clips_have_the_promised_lengths():
+    assert LENGTHS == {"avenue": 150, "ucsd_ped2": 100}

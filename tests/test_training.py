@@ -1,0 +1,157 @@
+"""The training loop: the same seed, a killed run, a foreign checkpoint; scores and measures."""
+
+import numpy as np
+import pytest
+import torch
+
+import fmabs_lite.training as training
+from fmabs_lite.data.brightness import brightness, level
+from fmabs_lite.data.mvtec import Images
+from fmabs_lite.mimicry import Boosted
+from fmabs_lite.models import AutoEncoder, Reconstruction
+from fmabs_lite.training import collect, evaluate, fit
+
+DATA = torch.randint(0, 256, (20, 3, 16, 16), generator=torch.Generator().manual_seed(0)).byte()
+
+
+def detector(seed: int = 0) -> Reconstruction:
+    torch.manual_seed(seed)
+    return Reconstruction(AutoEncoder(width=4, code=4), damage=0.3)
+
+
+def weights(system) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in system.parameters()])
+
+
+def test_training_lowers_the_loss():
+    losses = fit(detector(), DATA, steps=60, lr=1e-2)
+    assert len(losses) == 60 and np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_random_state_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    runs = []
+    for seed in (1, 1, 2):
+        system = detector()
+        torch.manual_seed(7)
+        fit(system, DATA, steps=5, seed=seed)
+        assert torch.equal(torch.rand(3), expected)
+        runs.append(weights(system))
+    assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
+    whole = detector()
+    losses = fit(whole, DATA, steps=12)
+
+    class Power:  # fails while the eighth batch is drawn
+        drawn = 0
+
+        def __len__(self):
+            return len(DATA)
+
+        def __getitem__(self, indices):
+            self.drawn += 1
+            if self.drawn == 8:
+                raise Killed
+            return DATA[indices]
+
+    path = tmp_path / "a" / "run.pt"
+    with pytest.raises(Killed):
+        fit(detector(), Power(), steps=12, checkpoint=path)
+    again = detector(seed=5)  # its own first weights must not matter
+    assert fit(again, DATA, steps=12, checkpoint=path) == losses
+    assert torch.equal(weights(again), weights(whole))
+
+
+def test_a_finished_checkpoint_is_taken_as_it_is(tmp_path):
+    path = tmp_path / "run.pt"
+    first = detector()
+    fit(first, DATA, steps=3, checkpoint=path)
+
+    class Untouchable:
+        def __len__(self):
+            return len(DATA)
+
+        def __getitem__(self, indices):
+            raise AssertionError("no step is left to take")
+
+    second = detector(seed=9)
+    fit(second, Untouchable(), steps=3, checkpoint=path)
+    assert torch.equal(weights(first), weights(second))
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+    path = tmp_path / "run.pt"
+    fit(detector(), DATA, steps=3, checkpoint=path)
+    with pytest.raises(ValueError, match=r"run\.pt was made with steps=3 \(now 4\)"):
+        fit(detector(), DATA, steps=4, checkpoint=path)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    path = tmp_path / "run.pt"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match=r"run\.pt cannot be read.*Delete it"):
+        fit(detector(), DATA, steps=3, checkpoint=path)
+
+
+def test_a_bare_name_is_kept_in_the_runners_folder_only(tmp_path, monkeypatch):
+    monkeypatch.delenv("FMABS_RUN_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    fit(detector(), DATA, steps=1, checkpoint="teacher")
+    assert not list(tmp_path.rglob("*.pt"))
+    monkeypatch.setenv("FMABS_RUN_DIR", str(tmp_path))
+    fit(detector(), DATA, steps=1, checkpoint="teacher")
+    assert (tmp_path / "checkpoints" / "teacher.pt").exists()
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="'fp16'; choose 'fp32' or 'bf16'"):
+        fit(detector(), DATA, steps=1, precision="fp16")
+
+
+def test_bf16_trains_a_boosted_detector_to_nearly_the_same_loss():
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        system = Boosted(detector(1), detector(0).network)
+        losses[precision] = fit(system, DATA, steps=20, precision=precision)[-1]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.1)
+
+
+def test_collect_scores_everything_in_order_and_in_eval_mode():
+    system = detector()
+    parts = collect(system, DATA, batch_size=6)
+    assert parts["S_o"].shape == (20,) and parts["map_o"].shape == (20, 16, 16)
+    one = collect(system, DATA[7:8])
+    assert np.allclose(parts["S_o"][7], one["S_o"][0], rtol=1e-5)
+    assert not system.training
+
+
+def images(masks: np.ndarray) -> Images:
+    labels = torch.from_numpy(masks.any(axis=(1, 2)).astype(np.int64))
+    blank = torch.zeros(len(masks), 3, *masks.shape[1:], dtype=torch.uint8)
+    names = [str(k) for k in range(len(masks))]
+    return Images(blank, torch.from_numpy(masks), labels, ["?"] * len(masks), names)
+
+
+def test_evaluate_knows_a_perfect_and_an_upside_down_map():
+    masks = np.zeros((6, 16, 16), bool)
+    masks[:3, 4:8, 4:8] = True
+    perfect = evaluate(masks.astype(np.float32), images(masks), sigma=0)
+    assert perfect == pytest.approx({"image": 1, "pixel": 1, "ap": 1, "pro": 1})
+    worst = evaluate(1 - masks.astype(np.float32), images(masks), sigma=0)
+    assert worst["pixel"] == 0 and worst["pro"] == 0 and worst["ap"] < 0.1
+
+
+def test_level_takes_the_brightness_out():
+    batch = (DATA.float() * torch.linspace(0.2, 0.6, 20).view(-1, 1, 1, 1)).byte()
+    levelled = level(batch, 60.0)
+    assert levelled.dtype == torch.uint8
+    assert brightness(batch).std() > 10
+    assert (brightness(levelled) - 60).abs().max() < 1
