@@ -141,8 +141,8 @@ class Checkpoint:
             state = torch.load(self.path, weights_only=True)
         except Exception as error:
             raise ValueError(
-                f"The checkpoint {self.path} cannot be read ({type(error).__name__}); it is damaged "
-                "or no checkpoint. Delete it to train from the start."
+                f"The checkpoint {self.path} cannot be read ({type(error).__name__}): it is "
+                "damaged, or no checkpoint. Delete it to train from the start."
             ) from error
         self.refuse_other(state["config"])
         for name, part in self.parts.items():

@@ -37,7 +37,7 @@ def test_hybrid_of_a_score_with_itself_is_the_score(s, lam):
 
 @pytest.mark.parametrize("lam", [-0.1, 1.1, float("nan")])
 def test_hybrid_refuses_a_lambda_outside_its_range(lam):
-    with pytest.raises(ValueError, match="lam is .* between|must lie in"):
+    with pytest.raises(ValueError, match="lam is .*must lie in"):
         hybrid_score(np.zeros(2), np.zeros(2), lam)
 
 
