@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fmabs_lite.seeds import spread
+
 # Okabe and Ito's palette: told apart with any colour vision, and in print.
 PALETTE = {
     "teacher": "#0072B2",
@@ -33,12 +35,22 @@ def table(rows: Sequence[dict], caption: str = "") -> None:
     say("\n".join(lines) + (f"\n\n{caption}" if caption else ""))
 
 
-def spread(values: Sequence[float], digits: int = 1, scale: float = 100) -> str:
-    """Mean ± sample deviation over seeds, in percent: "71.3 ± 1.2"; one seed has no deviation."""
-    values = np.asarray(values, dtype=float) * scale
-    if len(values) == 1:
-        return f"{values[0]:.{digits}f}"
-    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
+def result_table(rows: dict, columns: dict[str, str], first: str, caption: str) -> None:
+    """Display results as a table: one row a detector, mean ± deviation over seeds, in percent.
+
+    Args:
+        rows: name of the detector to a list with one dict of shares for each seed.
+        columns: key in those dicts to the column's title.
+        first: title of the column of names.
+    """
+    table(
+        [
+            {first: name} | {title: spread([run[key] for run in runs])
+                             for key, title in columns.items()}
+            for name, runs in rows.items()
+        ],
+        caption,
+    )  # fmt: skip
 
 
 def use_style() -> None:

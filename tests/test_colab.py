@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,14 +100,14 @@ class Colab:
         return kept | {"PATH": f"{self.folder / 'bin'}:{kept['PATH']}", "OMP_NUM_THREADS": "1"}
 
     def execute(self, notebook: nbformat.NotebookNode, name: str, folder: Path) -> str:
-        """Run a notebook; returns the end of the error, or nothing."""
+        """Run a notebook; returns the end of the error, without its colours, or nothing."""
         source, target = folder / f"{name}.in.ipynb", folder / f"{name}.ipynb"
         nbformat.write(notebook, source)
         command = [self.python, "-c", EXECUTE, source, target, folder]
         done = subprocess.run(
             command, capture_output=True, text=True, env=self.environment(), cwd=folder
         )
-        return done.stderr[-2000:] if done.returncode else ""
+        return re.sub(r"\x1b\[[\d;]*m", "", done.stderr)[-1500:] if done.returncode else ""
 
 
 @pytest.fixture(scope="module")

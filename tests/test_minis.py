@@ -12,7 +12,7 @@ from scipy.io import loadmat, savemat
 from fmabs_lite.data import minis
 from fmabs_lite.data.drawing import SPECK
 from fmabs_lite.data.figures import Look, ball, fixed, gait, person
-from fmabs_lite.data.footage import LENGTHS, SCRIPTS, TRAINING, VIEWS, Event, Scene, shoot
+from fmabs_lite.data.footage import SCRIPTS, TRAINING, VIEWS, Event, Scene, shoot
 from fmabs_lite.data.goods import DEFECTS, DRAW, picture
 from fmabs_lite.data.street import FINE, View, film
 from fmabs_lite.metrics import auroc
@@ -330,7 +330,3 @@ def test_script_refuses_a_folder_that_exists(tmp_path, capsys):
     with pytest.raises(SystemExit):
         script.main(["--out", str(tmp_path)])
     assert "exists already" in capsys.readouterr().err
-
-
-def test_clips_have_the_promised_lengths():
-    assert LENGTHS == {"avenue": 150, "ucsd_ped2": 100}

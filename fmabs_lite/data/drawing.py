@@ -38,19 +38,25 @@ def mottle(rng: np.random.Generator, pixels: float) -> np.ndarray:
     return cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
 
 
+def _extent(alpha: np.ndarray) -> tuple[slice, slice]:
+    """The smallest box that holds all of a shape; most shapes are small, so this saves time."""
+    rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
+    if not rows.size:
+        return np.s_[:0, :0]
+    return np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
 def blend(image: np.ndarray, colour, alpha: np.ndarray) -> None:
     """Lay `colour` (three numbers or a picture) over `image`, in place, with opacity `alpha`."""
-    rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
-    if rows.size:
-        box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        ink = np.asarray(colour, np.float32)
-        ink = ink[box] if ink.ndim == 3 else ink
-        image[box] += alpha[box][..., None].astype(np.float32) * (ink - image[box])
+    box, ink = _extent(alpha), np.asarray(colour, np.float32)
+    ink = ink[box] if ink.ndim == 3 else ink
+    image[box] += alpha[box][..., None].astype(np.float32) * (ink - image[box])
 
 
 def shade(image: np.ndarray, alpha: np.ndarray, depth: float) -> None:
     """Darken `image` in place: by the fraction `depth` where `alpha` is 1."""
-    image *= (1 - np.float32(depth) * alpha)[..., None]
+    box = _extent(alpha)
+    image[box] *= (1 - np.float32(depth) * alpha[box])[..., None]
 
 
 def _sixteenths(points: np.ndarray) -> np.ndarray:

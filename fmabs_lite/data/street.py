@@ -97,8 +97,8 @@ def _ground(x, y, rng) -> np.ndarray:
     kerb = (np.abs(y + 1.3) < 0.12) | (np.abs(y - 7.2) < 0.12)
     colour = np.where(
         ((y < -1.3) | (y > 7.2))[..., None],
-        grass[..., None] * (0.86, 1.0, 0.6),
-        slab[..., None] * (1.0, 0.97, 0.92),
+        grass[..., None] + (-13.0, 0.0, -36.0),
+        slab[..., None] + (2.0, -2.0, -9.0),
     )
     return np.where(kerb[..., None], np.array([176.0, 172, 164]), colour)
 
@@ -107,14 +107,14 @@ def _house(x, z, rng) -> np.ndarray:
     """A brick front with windows and doors; sky above it."""
     row = np.floor(z / 0.25)
     brick = 116 + 9 * _cells(x / 0.5 + 0.5 * (row % 2), row, rng)
-    colour = brick[..., None] * (1.08, 0.86, 0.74)
+    colour = brick[..., None] + (9.0, -16.0, -30.0)
     bay, high = x % 5.0, z % 3.2
     window = (np.abs(bay - 1.5) < 0.75) & (np.abs(high - 1.9) < 0.75)
     frame = (np.abs(bay - 1.5) < 0.87) & (np.abs(high - 1.9) < 0.87)
     door = (np.abs(bay - 3.8) < 0.55) & (z < 2.3)
     pane = 62 + 14 * _cells(x / 5.0, z / 3.2, rng) + 8 * ((bay + high) % 1.0)
     colour = np.where(frame[..., None], np.array([186.0, 182, 172]), colour)
-    colour = np.where(window[..., None], pane[..., None] * (0.86, 0.98, 1.12), colour)
+    colour = np.where(window[..., None], pane[..., None] + (-8.0, -1.0, 7.0), colour)
     colour = np.where(door[..., None], np.array([70.0, 84, 78]), colour)
     return np.where((z > 7.5)[..., None], np.array([190.0, 202, 214]), colour)
 

@@ -56,7 +56,7 @@ class Reconstruction(Detector):
 
     Args:
         network: maps (B, 3, H, W) to (B, 3, H, W).
-        damage: share of the side of a square that is overwritten with noise while training, so
+        damage: share of the side of a square that is painted over while training, so
             that the network learns to repair; 0 leaves the input as it is. Scoring never damages.
     """
 

@@ -1,0 +1,59 @@
+"""What several seeds say, and what they do not (chapter 03).
+
+Numbers here are shares in [0, 1]; texts are in percent or percentage points. An interval over
+seeds covers the chance in weights and batches. It does not cover the choice of test images.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Difference(NamedTuple):
+    """Mean paired difference and its 95 % interval, in percentage points, over `seeds` seeds."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    @property
+    def settled(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        text = f"{self.mean:+.1f} points (95 % interval {self.low:+.1f} to {self.high:+.1f})"
+        return text if self.settled else text + ", not told apart from zero"
+
+
+def difference(one: Sequence[float], other: Sequence[float]) -> Difference:
+    """Compare two rows of a table seed by seed, with Student's t interval (chapter 03).
+
+    Args:
+        one: a share in [0, 1] for each seed.
+        other: the same for the other row; a single number stands for every seed, as for a
+            detector that draws no random numbers.
+    Raises:
+        ValueError: for fewer than two seeds, or rows of different length.
+    """
+    from scipy.stats import t
+
+    one, other = np.asarray(one, float), np.asarray(other, float)
+    if len(one) < 2 or len(other) not in (1, len(one)):
+        raise ValueError(
+            f"one has {len(one)} seeds and other {len(other)}; give at least two seeds, and as "
+            "many in both rows (or a single number in the second)."
+        )
+    gaps = 100 * (one - other)
+    half = t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps))
+    return Difference(gaps.mean(), gaps.mean() - half, gaps.mean() + half, len(gaps))
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± sample deviation over seeds, in percent: "71.3 ± 1.2"; one value has no deviation."""
+    values = 100 * np.asarray(values, dtype=float)
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
