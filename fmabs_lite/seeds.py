@@ -47,8 +47,9 @@ def difference(one: Sequence[float], other: Sequence[float]) -> Difference:
             "many in both rows (or a single number in the second)."
         )
     gaps = 100 * (one - other)
-    half = t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps))
-    return Difference(gaps.mean(), gaps.mean() - half, gaps.mean() + half, len(gaps))
+    mean = float(gaps.mean())
+    half = float(t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps)))
+    return Difference(mean, mean - half, mean + half, len(gaps))
 
 
 def spread(values: Sequence[float]) -> str:
