@@ -194,11 +194,15 @@ def code_cells(notebook: Any) -> list[Any]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def without_magics(source: str) -> str:
+    """The source with IPython's `%` and `!` lines turned into `pass`, so that it parses."""
+    return re.sub(r"^([ \t]*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)
+
+
 def syntax(source: str, place: str) -> ast.Module:
-    """Parse a cell, with lines of IPython magic (%, !) replaced by `pass`."""
-    plain = re.sub(r"^([ \t]*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)
+    """Parse a cell; lines of magic count as `pass`. Raises RunError, naming the place."""
     try:
-        return ast.parse(plain)
+        return ast.parse(without_magics(source))
     except SyntaxError as error:
         raise RunError(f"{place}: line {error.lineno} is not Python: {error.msg}") from None
 

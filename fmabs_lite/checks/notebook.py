@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fmabs_lite.plan import without_magics
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -70,11 +72,6 @@ class Notebook:
     def problem(self, cell: Cell | None, text: str) -> str:
         place = f" cell {cell.number}" if cell else ""
         return f"{self.path.parent.name}/{self.path.name}{place}: {text}"
-
-
-def without_magics(source: str) -> str:
-    """The source with IPython's `%` and `!` lines turned into `pass`, so that it parses."""
-    return re.sub(r"^([ \t]*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)
 
 
 def without_code(markdown: str) -> str:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from fmabs_lite.checks.notebook import Cell, Notebook, without_magics
+from fmabs_lite.checks.notebook import Cell, Notebook
+from fmabs_lite.plan import without_magics
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
