@@ -1,12 +1,15 @@
-"""Feature mimicking: a student copies one hidden layer of a frozen teacher (chapter 04)."""
+"""Feature mimicking: a student copies a frozen teacher, attending to where it fails (ch. 04, 08)."""
 
-import copy
+from collections.abc import Sequence
+from functools import partial
 
-import torch
+import numpy as np
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fmabs_lite.detector import Detector, Prepared
-from fmabs_lite.scoring import feature_score
+from fmabs_lite.scoring import enlarge, feature_score, hybrid_score, standardise
+from fmabs_lite.taps import Teacher, choices, first_tensor, layer, refuse_shared, with_first_tensor
 
 
 def inconsistency(fea_t: Tensor, fea_s: Tensor) -> Tensor:
@@ -28,36 +31,74 @@ def mimic_loss(fea_t: Tensor, fea_s: Tensor) -> Tensor:
     return ((fea_t - fea_s) ** 2).mean()
 
 
-class Boosted(Detector):
-    """Any detector that must also mimic a teacher at one layer (FMABS eq. 3 to 6, chapter 04).
-
-    The teacher is a frozen copy of the network given. Forward hooks show it what the student is
-    shown, take both features at the layer `at`, and stop the teacher there: nothing behind that
-    layer is needed. The wrapped network itself is not changed.
+def refined(fea_s: Tensor, m: Tensor, refine: str = "product") -> Tensor:
+    """Fea_R, what the rest of the student works on (FMABS Fig. 1, chapters 05 and 08).
 
     Args:
-        detector: the student, with a `network` and the three verbs.
+        fea_s: the student's feature, (B, C, H, W).
+        m: the mask M in (0, 1), of a shape that broadcasts to fea_s.
+        refine: "product" for Fea_S ⊙ M, as the authors' first code has it; "residual" for
+            Fea_S ⊙ (1 + M). The paper does not say.
+    """
+    return fea_s * m if refine == "product" else fea_s * (1 + m)
+
+
+class Boosted(Detector):
+    """Any detector that also mimics a teacher, and attends to where it fails (FMABS eq. 1 to 6).
+
+    The teacher is a frozen copy of the network given. Forward hooks show it what the student is
+    shown, compare the two at the layers `at`, and hand Fea_R = Fea_S ⊙ M to the student's next
+    layer. The teacher stops at the last tap: nothing behind it is needed. The wrapped network is
+    not changed, and may come from another library. Built in chapters 04 to 08.
+
+    Args:
+        detector: the student, with a `network` and the three verbs. Its `loss` and `score` must
+            call `network(…)`; what is drawn at random must be drawn in `prepare`.
         teacher: a trained network in which `at` has the same output shape.
-        at: path of the tapped layer, as in `network.get_submodule`.
-        weight: weight of L_fea beside L_o; the paper has 1.
+        at: path of the tapped layer, as in `network.get_submodule`, or a list of paths. A layer
+            returns a tensor, or a tuple or list whose first tensor is meant.
+        attention: a module from Fea_I (B, C, H, W) to M in (0, 1), as in `fmabs_lite.attention`;
+            for a list of layers a list of modules; None mimics and refines nothing.
+        weight: weight of L_fea beside L_o in eq. 4; the paper has 1.
+        score_weight: λ of eq. 6 in [0, 1], or None where S_o stays the only score.
+        refine: "product" or "residual", see `refined`.
+        detach: whether Fea_I is cut from the gradient on its way to the attention.
     Raises:
-        ValueError: when `at` names no layer, or teacher and student share parameters.
+        ValueError: when a path names no layer, teacher and student share parameters, the network
+            is boosted already, or an argument does not fit; in `loss` and `score`, when a tapped
+            layer never ran, returned no tensor, or has another shape in the teacher.
     """
 
     def __init__(
-        self, detector: Detector, teacher: nn.Module, at: str = "bottleneck", weight: float = 1.0
+        self,
+        detector: Detector,
+        teacher: nn.Module,
+        at: str | Sequence[str] = "bottleneck",
+        attention: nn.Module | Sequence[nn.Module] | None = None,
+        weight: float = 1.0,
+        score_weight: float | None = None,
+        refine: str = "product",
+        detach: bool = False,
     ):
         super().__init__()
+        self.at = [at] if isinstance(at, str) else list(at)
+        # All is checked before anything is hooked.
+        refuse_unfit(refine, score_weight)
         refuse_shared(detector.network, teacher)
+        refuse_boosted(detector.network)
+        taps = [layer(detector.network, path) for path in self.at]
+        self.attention = one_for_each(self.at, attention)
         self.detector = detector
-        self.weight = weight
-        frozen = copy.deepcopy(teacher).eval().requires_grad_(False)
-        # In a tuple, so that it is no submodule: not trained, not saved, not set to train mode.
-        self._teacher = (frozen,)
-        self._features: dict[str, Tensor] = {}
-        layer(frozen, at).register_forward_hook(self._take_and_stop)
-        detector.network.register_forward_pre_hook(self._show_teacher)
-        layer(detector.network, at).register_forward_hook(self._take)
+        self.weight, self.score_weight = weight, score_weight
+        self.refine, self.detach = refine, detach
+        self._teacher = Teacher(teacher, self.at)
+        self._said: dict[str, list[Tensor]] = {}  # the teacher's features, while the student runs
+        self._pairs: dict[str, list] | None = None  # (Fea_T, Fea_S), while a loss or score asks
+        self._handles = [
+            detector.network.register_forward_pre_hook(self._show_teacher, with_kwargs=True),
+            *(tap.register_forward_hook(partial(self._meet, k)) for k, tap in enumerate(taps)),
+            detector.network.register_forward_hook(self._dismiss),
+        ]
 
     @property
     def network(self) -> nn.Module:
@@ -65,66 +106,178 @@ class Boosted(Detector):
 
     @property
     def teacher(self) -> nn.Module:
-        return self._teacher[0]
+        return self._teacher.network
 
     def prepare(self, batch: Tensor) -> Prepared:
         return self.detector.prepare(batch)
 
     def loss(self, prepared: Prepared) -> Tensor:
-        """L_total = L_o + weight · L_fea (eq. 4)."""
-        loss_o = self.detector.loss(prepared)
-        return loss_o + self.weight * mimic_loss(*self._taken())
+        """L_total = L_o + weight · L_fea (eq. 4); L_fea is summed over the layers."""
+        loss_o, pairs = self._ask(self.detector.loss, prepared)
+        return loss_o + self.weight * sum(self.mimicry(*pair) for pair in pairs)
 
     def score(self, prepared: Prepared) -> dict[str, Tensor]:
-        """The detector's parts, S_fea (eq. 5), and its map (B, h, w) at the layer's resolution."""
-        parts = self.detector.score(prepared)
-        fea_t, fea_s = self._taken()
-        where = (inconsistency(fea_t, fea_s) ** 2).mean(dim=1)
-        return parts | {"S_fea": feature_score(fea_t, fea_s), "map_fea": where}
+        """The detector's parts, S_fea (eq. 5), and its map (B, h, w), summed over the layers."""
+        parts, pairs = self._ask(self.detector.score, prepared)
+        parts = parts | {"S_fea": sum(feature_score(*pair) for pair in pairs)}
+        maps = [inconsistency(*pair).square().mean(dim=1) for pair in pairs if pair[0].dim() == 4]
+        return parts | ({"map_fea": summed(maps)} if maps else {})
 
-    def _show_teacher(self, network: nn.Module, inputs: tuple) -> None:
+    def total(self, seen: dict, known: dict) -> dict[str, np.ndarray]:
+        """S_total = λ · S_fea + (1 − λ) · S_o (eq. 6), and the same of the maps.
+
+        Args:
+            seen: the parts of the images to be judged, from `collect`.
+            known: those of training images, whose mean and deviation put both scores on one scale.
+        Returns:
+            "S_total" (N,), and "map_total" (N, H, W) where the detector has a map; S_o and map_o
+            unchanged when `score_weight` is None.
+        """
+        both = {}
+        for kind in ("S", "map"):
+            if f"{kind}_o" not in seen:
+                continue
+            own = seen[f"{kind}_o"]
+            if self.score_weight is None:
+                both[f"{kind}_total"] = own
+                continue
+            fea = seen[f"{kind}_fea"]
+            fea = enlarge(fea, own.shape[1:]) if kind == "map" else fea
+            both[f"{kind}_total"] = hybrid_score(
+                standardise(fea, known[f"{kind}_fea"]),
+                standardise(own, known[f"{kind}_o"]),
+                self.score_weight,
+            )
+        return both
+
+    def guide(self, fea_t: Tensor, fea_s: Tensor) -> Tensor:
+        """What the attention looks at: Fea_I (eq. 1). A control may look at something else."""
+        return inconsistency(fea_t, fea_s.detach() if self.detach else fea_s)
+
+    def mimicry(self, fea_t: Tensor, fea_s: Tensor) -> Tensor:
+        """L_fea of one layer (eq. 3), in fp32: squares of bf16 are too coarse."""
+        return mimic_loss(fea_t, fea_s)
+
+    def unboost(self) -> nn.Module:
+        """Take all hooks off and return the network, which then is as plain as it ever was."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        return self.network
+
+    def state_dict(self, *args, teacher: bool = False, **kwargs) -> dict[str, Tensor]:
+        """The student's and the attention's weights; with `teacher=True` the teacher's as well."""
+        state = super().state_dict(*args, **kwargs)
+        if teacher:
+            self.teacher.state_dict(destination=state, prefix=kwargs.get("prefix", "") + "teacher.")
+        return state
+
+    def load_state_dict(self, state_dict: dict, *args, **kwargs):
+        """Load what `state_dict` gave, with the teacher's weights where they are in it."""
+        mark = "teacher."
+        theirs = {k[len(mark) :]: v for k, v in state_dict.items() if k.startswith(mark)}
+        if theirs:
+            self.teacher.load_state_dict(theirs)
+        own = {k: v for k, v in state_dict.items() if not k.startswith(mark)}
+        return super().load_state_dict(own, *args, **kwargs)
+
+    def _ask(self, verb, prepared: Prepared) -> tuple:
+        """What the detector's verb returns, and the pairs (Fea_T, Fea_S) that met meanwhile."""
+        if not self._handles:
+            raise ValueError("This network was unboosted. Make a new Boosted to go on with it.")
+        self._pairs = {path: [] for path in self.at}
         try:
-            with torch.no_grad():
-                self.teacher(*inputs)
-        except _Stop:
-            pass
+            answer, pairs = verb(prepared), self._pairs
+        finally:
+            self._pairs = None  # no feature outlives its step
+        for path in self.at:
+            if not pairs[path]:
+                raise ValueError(
+                    f"The layer {path!r} never ran while {type(self.network).__name__} was "
+                    f"called, so there is nothing to mimic. {choices(self._teacher.seen)}"
+                )
+        return answer, [pair for path in self.at for pair in pairs[path]]
 
-    def _take_and_stop(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        self._features["teacher"] = output
-        raise _Stop
+    def _show_teacher(self, network: nn.Module, args: tuple, kwargs: dict) -> None:
+        self._said = self._teacher.features(args, kwargs)
 
-    def _take(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        self._features["student"] = output
+    def _dismiss(self, network: nn.Module, args: tuple, output) -> None:
+        self._said = {}
 
-    def _taken(self) -> tuple[Tensor, Tensor]:
-        # Popped, so that no feature outlives its step. In fp32: squares of bf16 are too coarse.
-        return self._features.pop("teacher").float(), self._features.pop("student").float()
+    def _meet(self, k: int, module: nn.Module, args: tuple, output):
+        """At tap k: compare Fea_S with what the teacher said, and hand on Fea_R."""
+        path, fea_s = self.at[k], first_tensor(output)
+        if path not in self._said:
+            return None  # the layer was called by itself, not through the network
+        if fea_s is None:
+            raise ValueError(
+                f"The layer {path!r} returns a {type(output).__name__}, not a tensor or a tuple "
+                f"with one. {choices(self._teacher.seen)}"
+            )
+        # The k-th call of a layer meets the k-th call of the teacher's.
+        fea_t = self._said[path].pop(0) if self._said[path] else None
+        if fea_t is None or fea_t.shape != fea_s.shape:
+            theirs = "nothing" if fea_t is None else tuple(fea_t.shape)
+            raise ValueError(
+                f"At {path!r} the student's feature is {tuple(fea_s.shape)}, the teacher's "
+                f"{theirs}. Both need the same shape: tap another layer, or build the student "
+                "like the teacher."
+            )
+        if self._pairs is not None:
+            self._pairs[path].append((fea_t.float(), fea_s.float()))
+        if self.attention is None:
+            # A copy goes on: a ReLU that works in place would overwrite what is compared.
+            return with_first_tensor(output, fea_s.clone())
+        m = self.attention[k](self.guide(fea_t, fea_s))
+        return with_first_tensor(output, refined(fea_s, m, self.refine))
 
     def _apply(self, fn, recurse=True):
         self.teacher._apply(fn)  # .to(device) takes the teacher along
         return super()._apply(fn, recurse)
 
 
-class _Stop(Exception):
-    """Ends the teacher's forward pass at the tapped layer."""
+def summed(maps: Sequence[Tensor]) -> Tensor:
+    """The sum of maps (B, h, w), each enlarged to the size of the largest."""
+    size = max((m.shape[-2:] for m in maps), key=lambda shape: shape[0] * shape[1])
+    return sum(
+        m if m.shape[-2:] == size
+        else F.interpolate(m[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+        for m in maps
+    )  # fmt: skip
 
 
-def layer(network: nn.Module, at: str) -> nn.Module:
-    """Return the submodule named `at`, or raise a ValueError that lists the layers there are."""
-    names = [name for name, _ in network.named_modules() if name]
-    if at not in names:
+def one_for_each(
+    at: Sequence[str], attention: nn.Module | Sequence[nn.Module] | None
+) -> nn.ModuleList | None:
+    """A list with one attention module for each tapped layer; a ValueError when they do not fit."""
+    if attention is None:
+        return None
+    modules = [attention] if isinstance(attention, nn.Module) else list(attention)
+    if len(modules) != len(at):
         raise ValueError(
-            f"at={at!r} names no layer of {type(network).__name__}. Choose one of: "
-            + ", ".join(names)
+            f"attention has {len(modules)} module(s) for {len(at)} layer(s), {', '.join(at)}. Each "
+            "layer needs its own, because their channels differ: pass a list in the same order."
         )
-    return network.get_submodule(at)
+    return nn.ModuleList(modules)
 
 
-def refuse_shared(student: nn.Module, teacher: nn.Module) -> None:
-    """Raise a ValueError when the networks share a parameter: a frozen one cannot be trained."""
-    theirs = {id(p) for p in teacher.parameters()}
-    if any(id(p) in theirs for p in student.parameters()):
+def refuse_unfit(refine: str, score_weight: float | None) -> None:
+    """Raise a ValueError for a refinement that does not exist, or a λ outside [0, 1]."""
+    if refine not in ("product", "residual"):
+        raise ValueError(f"refine is {refine!r}; choose 'product' or 'residual'.")
+    if score_weight is not None and not 0 <= score_weight <= 1:
         raise ValueError(
-            "The teacher shares parameters with the student, so there is nothing to mimic. "
-            "Build the student anew, or pass copy.deepcopy(network) as the teacher."
+            f"score_weight is {score_weight}; it is λ of eq. 6 and must lie in [0, 1], or be None."
+        )
+
+
+def refuse_boosted(network: nn.Module) -> None:
+    """Raise a ValueError when a Boosted has its hooks on the network already."""
+    if any(
+        isinstance(getattr(hook, "__self__", None), Boosted)
+        for hook in network._forward_pre_hooks.values()
+    ):
+        raise ValueError(
+            f"This {type(network).__name__} is boosted already, and would be refined twice. Call "
+            "unboost() on the first Boosted, or build the network anew."
         )

@@ -272,11 +272,12 @@ def describe(error: Any) -> str:
 
 
 def _tidy(path: Path) -> None:
-    """Drop papermill's stamps (paths, times) and hide the cell it put in, on the page."""
+    """Drop papermill's stamps (paths, times) and the state of widgets; hide the cell it put in."""
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("papermill", None)
+    notebook.metadata.pop("widgets", None)  # without a kernel a page shows explore's player
     for cell in notebook.cells:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)

@@ -52,6 +52,41 @@ def difference(one: Sequence[float], other: Sequence[float]) -> Difference:
     return Difference(mean, mean - half, mean + half, len(gaps))
 
 
+class Ratio(NamedTuple):
+    """Geometric mean of paired ratios and its 95 % interval, over `seeds` seeds."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    @property
+    def settled(self) -> bool:
+        """Whether the interval leaves one out."""
+        return self.low > 1 or self.high < 1
+
+    def __str__(self) -> str:
+        text = f"×{self.mean:.2f} (95 % interval {self.low:.2f} to {self.high:.2f})"
+        return text if self.settled else text + ", not told apart from one"
+
+
+def ratio(one: Sequence[float], other: Sequence[float]) -> Ratio:
+    """Compare positive numbers without a natural unit, such as errors, seed by seed (chapter 05).
+
+    Student's t interval of the differences of their logarithms.
+
+    Args:
+        one, other: a positive number for each seed.
+    Raises:
+        ValueError: for a number that is not positive; else as `difference`.
+    """
+    one, other = np.asarray(one, float), np.asarray(other, float)
+    if not ((one > 0).all() and (other > 0).all()):
+        raise ValueError("a ratio needs positive numbers in both rows.")
+    mean, low, high, seeds = difference(np.log(one) / 100, np.log(other) / 100)
+    return Ratio(float(np.exp(mean)), float(np.exp(low)), float(np.exp(high)), seeds)
+
+
 def spread(values: Sequence[float]) -> str:
     """Mean ± sample deviation over seeds, in percent: "71.3 ± 1.2"; one value has no deviation."""
     values = 100 * np.asarray(values, dtype=float)

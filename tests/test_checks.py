@@ -130,7 +130,7 @@ FILES = {
     ),
     "fmabs_lite/__init__.py": "",
     "fmabs_lite/areas.py": PACKAGE,
-    "fmabs_lite/exercises.py": "".join(
+    "fmabs_lite/exercises/chapter_02.py": "".join(
         f'@exercise("02.{number}")\ndef check_{number}(answer): ...\n' for number in (1, 2, 3)
     ),
 }
@@ -240,6 +240,7 @@ MISTAKES = {  # what the finding says, and the mistake
     "lack mystnb figure.name": figure(figure={"caption": "A line."}),
     "alt text repeats the caption": figure(image={"alt": "A line."}),
     "figure name fig-02-line is taken": add(code("show_images([])", mystnb=FIGURE), 12),
+    'explore without alt="…"': add(code("explore(lambda k: plt.figure(), k=[1, 2])")),
     # frame
     "no title (`# …?`) that asks a question": replace("an area?", "an area"),
     "a second title": add(text("# Another")),
@@ -256,7 +257,7 @@ MISTAKES = {  # what the finding says, and the mistake
     '`data = ""` is missing': replace('data = "" ', 'data = "mine" '),
     # exercises
     "has 2 exercises": lambda cells: cells.__delitem__(slice(16, 19)),
-    "exercises.py checks 02.3": drop("02.3"),
+    "fmabs_lite/exercises checks 02.3": drop("02.3"),
     'the last line is `check("02.1", name)`': replace('check("02.1", double_1)', "double_1"),
     "the blank holds no `...`": replace("double_1 = ...", "double_1 = 2"),
     "the next cell holds no folded solution": replace("<details>", "<p>"),
@@ -281,6 +282,24 @@ def test_a_mistake_in_a_chapter_is_found(repo, finding):
     assert cells != sound_chapter()
     write_notebook(repo / CHAPTER, cells)
     assert any(finding in problem for problem in run_checks(repo)), run_checks(repo)
+
+
+@pytest.mark.parametrize(
+    "call, found",
+    [
+        ('explore(draw, alt=f"A line of {steps} points.", k=[1])', 0),  # needs no metadata
+        ("def again():\n    explore(draw, k=[1])", 0),
+        ("explore(draw, k=[1])", 1),
+        ('explore(draw, alt=" ", k=[1])', 1),
+        ("explore(draw, alt=f'{steps}', k=[1])", 1),
+        ("explore(draw, alt=steps, k=[1])", 1),
+    ],
+)
+def test_the_alt_text_of_explore_is_written_in_the_call(repo, call, found):
+    source = f"def draw(k):\n    plt.figure()\n\n\n{call}"
+    write_notebook(repo / CHAPTER, [*sound_chapter()[:10], code(source), *sound_chapter()[10:]])
+    problems = run_checks(repo)
+    assert len(problems) == found and all("calls explore" in text for text in problems), problems
 
 
 PAGE_MISTAKES = {

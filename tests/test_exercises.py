@@ -7,15 +7,14 @@ import sys
 
 import pytest
 
-from fmabs_lite import exercises
-from fmabs_lite.exercises import check, exercise
+from fmabs_lite.exercises import check, exercise, registry
 
-NUMBERS = sorted(exercises._CHECKS)
+NUMBERS = sorted(registry._CHECKS)
 
 
 @pytest.fixture(autouse=True)
 def square(monkeypatch):
-    monkeypatch.setattr(exercises, "_CHECKS", dict(exercises._CHECKS))
+    monkeypatch.setattr(registry, "_CHECKS", dict(registry._CHECKS))
 
     @exercise("99.1")
     def _(answer):

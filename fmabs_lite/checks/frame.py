@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fmabs_lite.checks.address import badges, setup_source
-from fmabs_lite.checks.notebook import Cell, Notebook, called_name
+from fmabs_lite.checks.notebook import Cell, Notebook, called_name, typed_text
 
 TAGS = {
     "setup", "parameters", "defines", "exercise", "opening", "raises-exception",
@@ -73,8 +73,16 @@ def _branch(test: ast.expr) -> str:
 
 
 def check_figures(notebook: Notebook) -> list[str]:
-    """Every cell that draws has an alt text, a caption and a name of its own."""
-    problems = []
+    """Every cell that draws has an alt text, a caption and a name of its own.
+
+    A cell that calls explore says its alt text there: metadata reach one picture, not all frames.
+    """
+    problems = [
+        notebook.problem(cell, 'calls explore without alt="…"; say there what the frames show')
+        for cell in notebook.code()
+        for call in _calls(cell.tree)
+        if called_name(call) == "explore" and not _written_alt(call)
+    ]
     names: set[str] = set()
     for cell in notebook.code():
         figure = cell.metadata.get("mystnb", {})
@@ -101,10 +109,19 @@ def check_figures(notebook: Notebook) -> list[str]:
 def draws(tree: ast.Module) -> bool:
     """Whether running the cell makes a figure; functions it only defines do not count."""
     return any(
-        called_name(node) in DRAWS or called_name(node).startswith("show_")
-        for node in _run_at_once(tree.body)
-        if isinstance(node, ast.Call)
+        called_name(call) in DRAWS or called_name(call).startswith("show_") for call in _calls(tree)
     )
+
+
+def _written_alt(call: ast.Call) -> str:
+    """The letters of the string that the call gives as alt; none of one that is not typed here."""
+    given = next((keyword.value for keyword in call.keywords if keyword.arg == "alt"), None)
+    return typed_text(given).strip(" …") if given else ""
+
+
+def _calls(tree: ast.Module) -> Iterator[ast.Call]:
+    """The calls that running the cell makes, without those inside functions it only defines."""
+    return (node for node in _run_at_once(tree.body) if isinstance(node, ast.Call))
 
 
 def _run_at_once(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
@@ -197,7 +214,7 @@ def check_exercises(notebook: Notebook, registered: set[str]) -> list[str]:
             problems.append(notebook.problem(cell, text))
     asked = {f"{chapter}.{count}" for count in range(1, len(cells) + 1)}
     for number in sorted(n for n in registered - asked if n.startswith(f"{chapter}.")):
-        text = f"exercises.py checks {number}, which the chapter does not ask; remove one or add it"
+        text = f"fmabs_lite/exercises checks {number}, which the chapter does not ask; remove it"
         problems.append(notebook.problem(None, text))
     return problems
 
@@ -210,7 +227,8 @@ def _exercise_problems(
         yield f'ends with {call or "no check"}; the last line is `check("{number}", name)`'
         return
     if number not in registered:
-        yield f"exercise {number} has no check; add one to fmabs_lite/exercises.py"
+        file = f"fmabs_lite/exercises/chapter_{number[:2]}.py"
+        yield f"exercise {number} has no check; add one to {file}"
     if not any(isinstance(n, ast.Constant) and n.value is ... for n in ast.walk(cell.tree)):
         yield "the blank holds no `...`; put it where the reader's answer goes"
     try:
@@ -266,6 +284,7 @@ def _assigned(tree: ast.Module) -> set[str]:
 
 
 def registered_exercises(repo: Path) -> set[str]:
-    """The numbers in the `@exercise("02.1")` lines of the repository's exercises.py."""
-    source = (repo / "fmabs_lite" / "exercises.py").read_text(encoding="utf-8")
+    """The numbers in the `@exercise("02.1")` lines of the repository's fmabs_lite/exercises."""
+    files = sorted((repo / "fmabs_lite" / "exercises").glob("chapter_*.py"))
+    source = "\n".join(path.read_text(encoding="utf-8") for path in files)
     return set(re.findall(r'^@exercise\("([^"]+)"\)', source, flags=re.M))

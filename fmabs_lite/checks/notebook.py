@@ -100,6 +100,8 @@ def prose(notebook: Notebook) -> Iterator[tuple[Cell, str]]:
         for node in ast.walk(cell.tree):
             if isinstance(node, ast.Call) and called_name(node) == "say":
                 yield cell, "".join(typed_text(argument) for argument in node.args)
+            if isinstance(node, ast.Call) and called_name(node) == "explore":
+                yield cell, "".join(typed_text(k.value) for k in node.keywords if k.arg == "alt")
 
 
 def typed_text(node: ast.expr) -> str:

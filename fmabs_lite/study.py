@@ -1,0 +1,111 @@
+"""The set-up that chapters 05 to 08 share: teachers, controls and students, all trained alike.
+
+Chapter 04 builds it step by step; here it is put together, so that those chapters can vary one
+thing at a time.
+"""
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from fmabs_lite.data.brightness import brightness, level
+from fmabs_lite.data.mvtec import MVTecAD
+from fmabs_lite.detector import Detector
+from fmabs_lite.mimicry import Boosted
+from fmabs_lite.models import AutoEncoder, Reconstruction
+from fmabs_lite.training import best_device, collect, evaluate, fit
+
+Build = Callable[[Reconstruction, nn.Module], Boosted]
+
+
+class Study:
+    """Trains and measures detectors on one category, at equal steps, batches and first weights.
+
+    Of one seed, the control and every student begin with the same weights and see the same
+    batches in the same order; only what `build` adds is different. Every detector is trained once
+    and kept.
+
+    Args:
+        part: the category; its images are levelled to one brightness (chapter 03).
+        width, code: of the auto-encoder.
+        steps, batch_size, lr, precision: of every training, see `fit`.
+        sigma: of the Gaussian that smooths every anomaly map, in pixels.
+    """
+
+    def __init__(
+        self,
+        part: MVTecAD,
+        *,
+        width: int,
+        code: int,
+        steps: int,
+        batch_size: int,
+        lr: float,
+        precision: str = "fp32",
+        sigma: float = 1.0,
+    ):
+        target = float(brightness(part.train.images).mean())
+        self.part = part
+        self.train = level(part.train.images, target)
+        self.test = level(part.test.images, target)
+        self.width, self.code, self.sigma = width, code, sigma
+        self.training = dict(steps=steps, batch_size=batch_size, lr=lr, precision=precision)
+        self._kept: dict[tuple[str, int], Detector] = {}
+
+    def plain(self, seed: int) -> Reconstruction:
+        """An untrained detector whose first weights come from `seed`."""
+        torch.manual_seed(seed)
+        return Reconstruction(AutoEncoder(width=self.width, code=self.code)).to(best_device())
+
+    def teacher(self, seed: int) -> Reconstruction:
+        """The teacher of one seed."""
+        return self._trained("teacher", seed, lambda: self.plain(seed), seed)
+
+    def control(self, seed: int) -> Reconstruction:
+        """What the seed's students would have become without a teacher."""
+        return self._trained("control", seed, lambda: self.plain(1000 + seed), 1000 + seed)
+
+    def student(self, name: str, seed: int, build: Build) -> Boosted:
+        """The seed's student of one kind.
+
+        Args:
+            name: what to call it; one name for each `build`.
+            build: takes the untrained detector and the teacher's network, returns a Boosted.
+        """
+
+        def fresh() -> Boosted:
+            detector, teacher = self.plain(1000 + seed), self.teacher(seed).network
+            torch.manual_seed(2000 + seed)  # of the attention's first weights
+            return build(detector, teacher).to(best_device())
+
+        return self._trained(name, seed, fresh, 1000 + seed)
+
+    def measure(self, detector: Detector) -> dict[str, float]:
+        """Judge a trained detector on the test images.
+
+        Returns:
+            "pixel", "ap", "pro", "image" of its error map, as in `evaluate`. "defect" and "sound":
+            its mean squared error inside the masks, and on sound images. For a Boosted with a
+            `score_weight` also "hybrid_pixel" … of S_total.
+        """
+        seen, test = collect(detector, self.test), self.part.test
+        masks, labels = test.masks.numpy(), test.labels.numpy()
+        found = evaluate(seen["map_o"], test, self.sigma)
+        found["defect"] = float(seen["map_o"][masks].mean())
+        found["sound"] = float(seen["map_o"][labels == 0].mean())
+        if isinstance(detector, Boosted) and detector.score_weight is not None:
+            both = detector.total(seen, collect(detector, self.train))["map_total"]
+            hybrid = evaluate(np.asarray(both), test, self.sigma)
+            found |= {f"hybrid_{key}": value for key, value in hybrid.items()}
+        return found
+
+    def _trained(self, name: str, seed: int, build: Callable[[], Detector], batches: int):
+        if (name, seed) not in self._kept:
+            detector = build()
+            file = re.sub(r"\W+", "-", f"{name}-{seed}")
+            fit(detector, self.train, seed=batches, checkpoint=file, **self.training)
+            self._kept[name, seed] = detector
+        return self._kept[name, seed]
