@@ -1,4 +1,4 @@
-"""Feature mimicking: a student copies a frozen teacher, attending to where it fails (ch. 04, 08)."""
+"""Feature mimicking: a student copies a teacher, and attends to where it fails (ch. 04, 08)."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from fmabs_lite.detector import Detector, Prepared
 from fmabs_lite.scoring import enlarge, feature_score, hybrid_score, standardise
 from fmabs_lite.taps import Teacher, choices, first_tensor, layer, refuse_shared, with_first_tensor
+
+KINDS = ("S", "map")  # the two kinds of raw parts: a number for each image, and a map
 
 
 def inconsistency(fea_t: Tensor, fea_s: Tensor) -> Tensor:
@@ -58,7 +60,7 @@ class Boosted(Detector):
         at: path of the tapped layer, as in `network.get_submodule`, or a list of paths. A layer
             returns a tensor, or a tuple or list whose first tensor is meant.
         attention: a module from Fea_I (B, C, H, W) to M in (0, 1), as in `fmabs_lite.attention`;
-            for a list of layers a list of modules; None mimics and refines nothing.
+            for a list of layers a list of modules; with None it mimics, and refines nothing.
         weight: weight of L_fea beside L_o in eq. 4; the paper has 1.
         score_weight: λ of eq. 6 in [0, 1], or None where S_o stays the only score.
         refine: "product" or "residual", see `refined`.
@@ -83,7 +85,7 @@ class Boosted(Detector):
         super().__init__()
         self.at = [at] if isinstance(at, str) else list(at)
         # All is checked before anything is hooked.
-        refuse_unfit(refine, score_weight)
+        refuse_unfit(self.at, refine, score_weight)
         refuse_shared(detector.network, teacher)
         refuse_boosted(detector.network)
         taps = [layer(detector.network, path) for path in self.at]
@@ -99,6 +101,7 @@ class Boosted(Detector):
             *(tap.register_forward_hook(partial(self._meet, k)) for k, tap in enumerate(taps)),
             detector.network.register_forward_hook(self._dismiss),
         ]
+        self._hooked = True  # torch.compile can read this, and no handles
 
     @property
     def network(self) -> nn.Module:
@@ -112,12 +115,12 @@ class Boosted(Detector):
         return self.detector.prepare(batch)
 
     def loss(self, prepared: Prepared) -> Tensor:
-        """L_total = L_o + weight · L_fea (eq. 4); L_fea is summed over the layers."""
+        """L_total = L_o + weight · L_fea (eq. 4); L_fea is summed over the layers and calls."""
         loss_o, pairs = self._ask(self.detector.loss, prepared)
         return loss_o + self.weight * sum(self.mimicry(*pair) for pair in pairs)
 
     def score(self, prepared: Prepared) -> dict[str, Tensor]:
-        """The detector's parts, S_fea (eq. 5), and its map (B, h, w), summed over the layers."""
+        """The detector's parts, S_fea (eq. 5), and its map (B, h, w), summed in the same way."""
         parts, pairs = self._ask(self.detector.score, prepared)
         parts = parts | {"S_fea": sum(feature_score(*pair) for pair in pairs)}
         maps = [inconsistency(*pair).square().mean(dim=1) for pair in pairs if pair[0].dim() == 4]
@@ -130,24 +133,21 @@ class Boosted(Detector):
             seen: the parts of the images to be judged, from `collect`.
             known: those of training images, whose mean and deviation put both scores on one scale.
         Returns:
-            "S_total" (N,), and "map_total" (N, H, W) where the detector has a map; S_o and map_o
-            unchanged when `score_weight` is None.
+            "S_total" (N,), and "map_total" (N, H, W) where detector and layer have a map; S_o
+            and map_o unchanged when `score_weight` is None.
         """
+        if self.score_weight is None:
+            return {f"{kind}_total": seen[f"{kind}_o"] for kind in KINDS if f"{kind}_o" in seen}
         both = {}
-        for kind in ("S", "map"):
-            if f"{kind}_o" not in seen:
-                continue
-            own = seen[f"{kind}_o"]
-            if self.score_weight is None:
-                both[f"{kind}_total"] = own
-                continue
-            fea = seen[f"{kind}_fea"]
-            fea = enlarge(fea, own.shape[1:]) if kind == "map" else fea
-            both[f"{kind}_total"] = hybrid_score(
-                standardise(fea, known[f"{kind}_fea"]),
-                standardise(own, known[f"{kind}_o"]),
-                self.score_weight,
-            )
+        for kind in KINDS:
+            fea, own = f"{kind}_fea", f"{kind}_o"
+            if fea in seen and own in seen:
+                there = enlarge(seen[fea], seen[own].shape[1:]) if kind == "map" else seen[fea]
+                both[f"{kind}_total"] = hybrid_score(
+                    standardise(there, known[fea]),
+                    standardise(seen[own], known[own]),
+                    self.score_weight,
+                )
         return both
 
     def guide(self, fea_t: Tensor, fea_s: Tensor) -> Tensor:
@@ -155,14 +155,14 @@ class Boosted(Detector):
         return inconsistency(fea_t, fea_s.detach() if self.detach else fea_s)
 
     def mimicry(self, fea_t: Tensor, fea_s: Tensor) -> Tensor:
-        """L_fea of one layer (eq. 3), in fp32: squares of bf16 are too coarse."""
+        """L_fea of one layer (eq. 3); the features come in fp32."""
         return mimic_loss(fea_t, fea_s)
 
     def unboost(self) -> nn.Module:
         """Take all hooks off and return the network, which then is as plain as it ever was."""
         for handle in self._handles:
             handle.remove()
-        self._handles = []
+        self._handles, self._hooked = [], False
         return self.network
 
     def state_dict(self, *args, teacher: bool = False, **kwargs) -> dict[str, Tensor]:
@@ -183,18 +183,24 @@ class Boosted(Detector):
 
     def _ask(self, verb, prepared: Prepared) -> tuple:
         """What the detector's verb returns, and the pairs (Fea_T, Fea_S) that met meanwhile."""
-        if not self._handles:
+        if not self._hooked:
             raise ValueError("This network was unboosted. Make a new Boosted to go on with it.")
         self._pairs = {path: [] for path in self.at}
         try:
             answer, pairs = verb(prepared), self._pairs
         finally:
-            self._pairs = None  # no feature outlives its step
+            self._pairs, self._said = None, {}  # no feature outlives its step
+        name = type(self.network).__name__
+        if not self._teacher.seen:
+            raise ValueError(
+                f"{name} was never called, so no hook ran. The detector's loss and score must "
+                "call network(…), not its layers and not network.forward(…)."
+            )
         for path in self.at:
             if not pairs[path]:
                 raise ValueError(
-                    f"The layer {path!r} never ran while {type(self.network).__name__} was "
-                    f"called, so there is nothing to mimic. {choices(self._teacher.seen)}"
+                    f"The layer {path!r} never ran while {name} was called, so there is nothing "
+                    f"to mimic. {choices(self._teacher.seen)}"
                 )
         return answer, [pair for path in self.at for pair in pairs[path]]
 
@@ -206,30 +212,40 @@ class Boosted(Detector):
 
     def _meet(self, k: int, module: nn.Module, args: tuple, output):
         """At tap k: compare Fea_S with what the teacher said, and hand on Fea_R."""
-        path, fea_s = self.at[k], first_tensor(output)
+        path = self.at[k]
         if path not in self._said:
             return None  # the layer was called by itself, not through the network
-        if fea_s is None:
-            raise ValueError(
-                f"The layer {path!r} returns a {type(output).__name__}, not a tensor or a tuple "
-                f"with one. {choices(self._teacher.seen)}"
-            )
-        # The k-th call of a layer meets the k-th call of the teacher's.
-        fea_t = self._said[path].pop(0) if self._said[path] else None
-        if fea_t is None or fea_t.shape != fea_s.shape:
-            theirs = "nothing" if fea_t is None else tuple(fea_t.shape)
-            raise ValueError(
-                f"At {path!r} the student's feature is {tuple(fea_s.shape)}, the teacher's "
-                f"{theirs}. Both need the same shape: tap another layer, or build the student "
-                "like the teacher."
-            )
+        fea_t, fea_s = self._matched(path, output)
         if self._pairs is not None:
+            # In fp32: squares of bf16 are too coarse.
             self._pairs[path].append((fea_t.float(), fea_s.float()))
         if self.attention is None:
             # A copy goes on: a ReLU that works in place would overwrite what is compared.
             return with_first_tensor(output, fea_s.clone())
         m = self.attention[k](self.guide(fea_t, fea_s))
         return with_first_tensor(output, refined(fea_s, m, self.refine))
+
+    def _matched(self, path: str, output) -> tuple[Tensor, Tensor]:
+        """Fea_T and Fea_S of this call: the n-th of a layer meets the n-th of the teacher's."""
+        fea_s = first_tensor(output)
+        if fea_s is None:
+            raise ValueError(
+                f"The layer {path!r} returns a {type(output).__name__}, not a tensor or a tuple "
+                f"with one. {choices(self._teacher.seen)}"
+            )
+        if not self._said[path]:
+            raise ValueError(
+                f"The layer {path!r} ran more often in the student than in the teacher, which was "
+                "shown the same input. Tap a layer that runs equally often in both."
+            )
+        fea_t = self._said[path].pop(0)
+        if fea_t.shape != fea_s.shape:
+            raise ValueError(
+                f"At {path!r} the student's feature is {tuple(fea_s.shape)}, the teacher's "
+                f"{tuple(fea_t.shape)}. Both need the same shape: tap another layer, or build the "
+                "student like the teacher."
+            )
+        return fea_t, fea_s
 
     def _apply(self, fn, recurse=True):
         self.teacher._apply(fn)  # .to(device) takes the teacher along
@@ -261,8 +277,10 @@ def one_for_each(
     return nn.ModuleList(modules)
 
 
-def refuse_unfit(refine: str, score_weight: float | None) -> None:
-    """Raise a ValueError for a refinement that does not exist, or a λ outside [0, 1]."""
+def refuse_unfit(at: Sequence[str], refine: str, score_weight: float | None) -> None:
+    """Raise a ValueError for an argument that does not fit, before anything is hooked."""
+    if not at or len(set(at)) < len(at):
+        raise ValueError(f"at is {list(at)}; name at least one layer, and none twice.")
     if refine not in ("product", "residual"):
         raise ValueError(f"refine is {refine!r}; choose 'product' or 'residual'.")
     if score_weight is not None and not 0 <= score_weight <= 1:

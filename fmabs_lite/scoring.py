@@ -11,11 +11,11 @@ def feature_score(fea_t: Tensor, fea_s: Tensor) -> Tensor:
     out anyway before the two scores can be added.
 
     Args:
-        fea_t, fea_s: features of teacher and student, (B, C, H, W).
+        fea_t, fea_s: features of teacher and student, (B, C, H, W) or any other (B, …).
     Returns:
         (B,), not negative.
     """
-    return ((fea_t - fea_s) ** 2).mean(dim=(1, 2, 3))
+    return ((fea_t - fea_s) ** 2).flatten(1).mean(dim=1)
 
 
 def hybrid_score(s_fea: np.ndarray, s_o: np.ndarray, lam: float) -> np.ndarray:

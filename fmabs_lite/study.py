@@ -4,8 +4,8 @@ Chapter 04 builds it step by step; here it is put together, so that those chapte
 thing at a time.
 """
 
-import re
 from collections.abc import Callable
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class Study:
         self.test = level(part.test.images, target)
         self.width, self.code, self.sigma = width, code, sigma
         self.training = dict(steps=steps, batch_size=batch_size, lr=lr, precision=precision)
-        self._kept: dict[tuple[str, int], Detector] = {}
+        self._kept: dict[tuple[str, int, int], Detector] = {}
 
     def plain(self, seed: int) -> Reconstruction:
         """An untrained detector whose first weights come from `seed`."""
@@ -68,20 +68,25 @@ class Study:
         """What the seed's students would have become without a teacher."""
         return self._trained("control", seed, lambda: self.plain(1000 + seed), 1000 + seed)
 
-    def student(self, name: str, seed: int, build: Build) -> Boosted:
+    def student(self, name: str, seed: int, build: Build, steps: int | None = None) -> Boosted:
         """The seed's student of one kind.
 
         Args:
             name: what to call it; one name for each `build`.
             build: takes the untrained detector and the teacher's network, returns a Boosted.
+            steps: of this student's training, where they differ from all others'.
+        Raises:
+            ValueError: when the name is "teacher" or "control".
         """
+        if name in ("teacher", "control"):
+            raise ValueError(f"name is {name!r}, which Study keeps for its own; choose another.")
 
         def fresh() -> Boosted:
             detector, teacher = self.plain(1000 + seed), self.teacher(seed).network
             torch.manual_seed(2000 + seed)  # of the attention's first weights
             return build(detector, teacher).to(best_device())
 
-        return self._trained(name, seed, fresh, 1000 + seed)
+        return self._trained(name, seed, fresh, 1000 + seed, steps)
 
     def measure(self, detector: Detector) -> dict[str, float]:
         """Judge a trained detector on the test images.
@@ -102,10 +107,20 @@ class Study:
             found |= {f"hybrid_{key}": value for key, value in hybrid.items()}
         return found
 
-    def _trained(self, name: str, seed: int, build: Callable[[], Detector], batches: int):
-        if (name, seed) not in self._kept:
+    def _trained(
+        self,
+        name: str,
+        seed: int,
+        build: Callable[[], Detector],
+        batches: int,
+        steps: int | None = None,
+    ):
+        settings = self.training | ({"steps": steps} if steps else {})
+        key = (name, seed, settings["steps"])
+        if key not in self._kept:
             detector = build()
-            file = re.sub(r"\W+", "-", f"{name}-{seed}")
-            fit(detector, self.train, seed=batches, checkpoint=file, **self.training)
-            self._kept[name, seed] = detector
-        return self._kept[name, seed]
+            # The category too: two studies of one chapter keep their files in one folder.
+            file = quote("-".join(map(str, (self.part.category, *key))), safe="")
+            fit(detector, self.train, seed=batches, checkpoint=file, **settings)
+            self._kept[key] = detector
+        return self._kept[key]

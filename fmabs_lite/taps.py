@@ -61,7 +61,7 @@ def survey(
         seen.setdefault(name, []).append(what)
 
     given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-    before = [value._version for value in given]
+    before = [version(value) for value in given]
     watched = [(name, module) for name, module in network.named_modules() if name]
     handles = [m.register_forward_hook(partial(note, name)) for name, m in watched]
     try:
@@ -69,13 +69,18 @@ def survey(
     finally:
         for handle in handles:
             handle.remove()
-    if [value._version for value in given] != before:
+    if [version(value) for value in given] != before:
         raise ValueError(
             f"{type(network).__name__} changes its input in place, so that teacher and student "
             "would not see the same. Begin its forward with x = x.clone(), or make its first "
             "layer work with inplace=False."
         )
     return seen
+
+
+def version(value: Tensor) -> int:
+    """How often a tensor was changed in place; 0 under `torch.inference_mode`, which forgets."""
+    return 0 if value.is_inference() else value._version
 
 
 def choices(seen: dict[str, list[tuple | str]]) -> str:
@@ -95,26 +100,30 @@ class Teacher:
     def __init__(self, network: nn.Module, at: Sequence[str]):
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.at = at
-        self.seen: dict[str, list[tuple | str]] = {}
-        self._kept: dict[str, list[Tensor]] = {}
+        self.seen: dict[str, list[tuple | str]] = {}  # what `survey` found
+        self._kept: dict[str, list[Tensor]] | None = None  # while `features` runs
         self._due = 0  # calls of tapped layers still to come; then the pass may stop
         for path in at:
             layer(self.network, path).register_forward_hook(partial(self._keep, path))
 
     def features(self, args: tuple, kwargs: dict) -> dict[str, list[Tensor]]:
         """For each layer the first tensor of each of its calls, when shown this input."""
-        self._due = 0
-        if any(path not in self.seen for path in self.at):
-            self.seen |= survey(self.network, self._run, args, kwargs)
-        self._kept = {path: [] for path in self.at}
-        self._due = sum(len(self.seen.get(path, ())) for path in self.at)
-        with suppress(_Stop):
-            self._run(args, kwargs)
-        kept, self._kept = self._kept, {}
+        self._kept = kept = {path: [] for path in self.at}
+        # Until every tapped layer has been seen, nobody knows when the last one has spoken.
+        known = all(path in self.seen for path in self.at)
+        self._due = sum(len(self.seen[path]) for path in self.at) if known else 0
+        try:
+            if known:
+                with suppress(_Stop):
+                    self._run(args, kwargs)
+            else:
+                self.seen |= survey(self.network, self._run, args, kwargs)
+        finally:
+            self._kept = None
         return kept
 
     def _run(self, args: tuple, kwargs: dict) -> None:
-        if self.network.training:  # somebody called .train() on it
+        if any(m.training for m in self.network.modules()):  # somebody called .train()
             self.network.eval()
         with torch.no_grad():
             if memory := memory_of(self.network):
@@ -123,12 +132,13 @@ class Teacher:
                 self.network(*args, **kwargs)
 
     def _keep(self, path: str, module: nn.Module, inputs: tuple, output) -> None:
+        if self._kept is None:
+            return  # somebody called the network by itself
         tensor = first_tensor(output)
         self._due -= 1
         if tensor is not None:
             # Cloned unless it is the last: a ReLU that works in place would overwrite it.
-            kept = self._kept.setdefault(path, [])
-            kept.append(tensor.clone() if self._due else tensor)
+            self._kept[path].append(tensor.clone() if self._due else tensor)
         if self._due == 0:
             raise _Stop
 
