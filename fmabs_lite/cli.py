@@ -168,3 +168,7 @@ def fork(url: str) -> None:
 
     for line in checks.fork(_repo(), url) or ():
         click.echo(line)
+
+
+if __name__ == "__main__":
+    main()

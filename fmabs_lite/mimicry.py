@@ -53,6 +53,9 @@ class Boosted(Detector):
     layer. The teacher stops at the last tap: nothing behind it is needed. The wrapped network is
     not changed, and may come from another library. Built in chapters 04 to 08.
 
+    Not for `nn.DataParallel`, nor for activation checkpointing around a tapped layer. Call `loss`
+    and `score` once before compiling them. Copy the Boosted, not its detector: hooks go along.
+
     Args:
         detector: the student, with a `network` and the three verbs. Its `loss` and `score` must
             call `network(…)`; what is drawn at random must be drawn in `prepare`.
@@ -65,6 +68,7 @@ class Boosted(Detector):
         score_weight: λ of eq. 6 in [0, 1], or None where S_o stays the only score.
         refine: "product" or "residual", see `refined`.
         detach: whether Fea_I is cut from the gradient on its way to the attention.
+
     Raises:
         ValueError: when a path names no layer, teacher and student share parameters, the network
             is boosted already, or an argument does not fit; in `loss` and `score`, when a tapped

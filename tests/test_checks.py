@@ -270,6 +270,7 @@ MISTAKES = {  # what the finding says, and the mistake
     # words
     "“simply” tells a reader": add(text("Simply add.").copy() | {"source": ["We simply add."]}),
     "an exclamation mark in prose (“area!”)": add(text("What an area!")),
+    "an exclamation mark in prose (“look!”)": add(code('explore(draw, alt="Just look!", k=[1])')),
     # parameters, by the runner's rules
     "parameter seeds is never read": replace("steps = 5  #", "seeds = 5  # how many\nsteps = 5  #"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -167,3 +168,9 @@ def test_without_the_tools_of_the_book_the_command_says_what_to_install(monkeypa
     monkeypatch.delitem(sys.modules, "fmabs_lite.cli")
     with pytest.raises(SystemExit, match=r"pip install 'fmabs-lite\[book\]'"):
         import fmabs_lite.cli  # noqa: F401
+
+
+def test_the_module_is_the_command():
+    command = [sys.executable, "-m", "fmabs_lite.cli", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "Usage:" in done.stdout
