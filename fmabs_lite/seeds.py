@@ -10,22 +10,43 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Difference(NamedTuple):
-    """Mean paired difference and its 95 % interval, in percentage points, over `seeds` seeds."""
+class Interval(NamedTuple):
+    """An estimate and its 95 % interval over `seeds` seeds."""
 
     mean: float
     low: float
     high: float
     seeds: int
 
+    def leaves_out(self, value: float) -> bool:
+        """Whether the value lies outside the interval."""
+        return self.low > value or self.high < value
+
+
+class Difference(Interval):
+    """Mean paired difference, in percentage points."""
+
     @property
     def settled(self) -> bool:
         """Whether the interval leaves zero out."""
-        return self.low > 0 or self.high < 0
+        return self.leaves_out(0)
 
     def __str__(self) -> str:
         text = f"{self.mean:+.1f} points (95 % interval {self.low:+.1f} to {self.high:+.1f})"
         return text if self.settled else text + ", not told apart from zero"
+
+
+class Ratio(Interval):
+    """Geometric mean of paired ratios."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the interval leaves one out."""
+        return self.leaves_out(1)
+
+    def __str__(self) -> str:
+        text = f"×{self.mean:.2f} (95 % interval {self.low:.2f} to {self.high:.2f})"
+        return text if self.settled else text + ", not told apart from one"
 
 
 def difference(one: Sequence[float], other: Sequence[float]) -> Difference:
@@ -50,24 +71,6 @@ def difference(one: Sequence[float], other: Sequence[float]) -> Difference:
     mean = float(gaps.mean())
     half = float(t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps)))
     return Difference(mean, mean - half, mean + half, len(gaps))
-
-
-class Ratio(NamedTuple):
-    """Geometric mean of paired ratios and its 95 % interval, over `seeds` seeds."""
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-
-    @property
-    def settled(self) -> bool:
-        """Whether the interval leaves one out."""
-        return self.low > 1 or self.high < 1
-
-    def __str__(self) -> str:
-        text = f"×{self.mean:.2f} (95 % interval {self.low:.2f} to {self.high:.2f})"
-        return text if self.settled else text + ", not told apart from one"
 
 
 def ratio(one: Sequence[float], other: Sequence[float]) -> Ratio:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import json
-import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +18,6 @@ pytestmark = [pytest.mark.book, pytest.mark.browser]
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = toc(ROOT)
 WIDTHS = (1280, 390)
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Loads each page in a frame as wide as the screen it stands for, and measures it there.
 MEASURE = """<!doctype html><title>measuring</title><body><script>
 const wait = ms => new Promise(done => setTimeout(done, ms));
@@ -106,21 +101,9 @@ def address(pages: dict[str, Path]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def measured(request, tmp_path_factory) -> dict[tuple[str, int], dict]:
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not browser:
-        pytest.skip(f"no browser found: none of {', '.join(BROWSERS)} is on the PATH")
+def measured(results_of, request) -> dict[tuple[str, int], dict]:
     address = request.getfixturevalue("address")  # only with a browser is the book built for this
-    command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # the pages hold up offline
-        "--virtual-time-budget=600000", "--dump-dom", f"{address}/__measure.html",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    found = re.search(r'<pre id="results">(.*?)</pre>', done.stdout, flags=re.S)
-    assert found, done.stderr[-2000:] + done.stdout[-2000:]
-    results = json.loads(html.unescape(found[1]))
+    results = results_of(f"{address}/__measure.html", 600)
     return {(result["name"], result["width"]): result for result in results}
 
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import json
-import re
-import shutil
-import subprocess
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from test_pages import BROWSERS
 from tiny_book import make_book
 
 from fmabs_lite.build import build
@@ -89,11 +84,8 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory) -> dict:
+def played(results_of, tmp_path_factory) -> dict:
     """What the page showed, from a book that was run and built as the real one is."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not browser:
-        pytest.skip(f"no browser found: none of {', '.join(BROWSERS)} is on the PATH")
     repo = make_book(tmp_path_factory.mktemp("book"), **{"01_play": CHAPTER})
     notebook = json.loads((repo / "book" / "01_play.ipynb").read_text())
     for number, source in enumerate((FIRST, SECOND)):
@@ -105,23 +97,11 @@ def played(tmp_path_factory) -> dict:
     (folder / "__play.html").write_text(PLAY.replace("MOVES", json.dumps(MOVES)))
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
     Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
     try:
-        return look(browser, f"http://127.0.0.1:{server.server_port}", tmp_path_factory)
+        return results_of(f"{address}/__play.html", 60) | {"address": address}
     finally:
         server.shutdown()
-
-
-def look(browser: str, address: str, tmp_path_factory) -> dict:
-    command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # there is no other machine
-        "--virtual-time-budget=60000", "--dump-dom", f"{address}/__play.html",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    found = re.search(r'<pre id="results">(.*?)</pre>', done.stdout, flags=re.S)
-    assert found, done.stderr[-2000:] + done.stdout[-2000:]
-    return json.loads(html.unescape(found[1])) | {"address": address}
 
 
 def test_each_move_shows_its_frame_and_moves_no_other_player(played):
