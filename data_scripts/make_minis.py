@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw the embedded data sets (MiniMVTec, MiniAvenue, MiniPed2) into a folder of your choice.
+"""Draw the embedded data sets (MiniMVTec, MiniAvenue, MiniPed2, MiniDTD) into a folder.
 
 The chapters draw them by themselves when they are given no data; this script is for looking at
 them, for another seed, or for use elsewhere. About 60 MB.

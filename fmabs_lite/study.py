@@ -1,10 +1,10 @@
-"""The set-up that chapters 05 to 08 share: teachers, controls and students, all trained alike.
+"""The set-up that chapters 05 to 10 share: teachers, controls and students, all trained alike.
 
 Chapter 04 builds it step by step; here it is put together, so that those chapters can vary one
 thing at a time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
 import numpy as np
@@ -15,10 +15,9 @@ from fmabs_lite.data.brightness import brightness, level
 from fmabs_lite.data.mvtec import MVTecAD
 from fmabs_lite.detector import Detector
 from fmabs_lite.mimicry import Boosted
-from fmabs_lite.models import AutoEncoder, Reconstruction
 from fmabs_lite.training import best_device, collect, evaluate, fit
 
-Build = Callable[[Reconstruction, nn.Module], Boosted]
+Build = Callable[[Detector, nn.Module], Detector]
 
 
 class Study:
@@ -30,50 +29,51 @@ class Study:
 
     Args:
         part: the category; its images are levelled to one brightness (chapter 03).
-        width, code: of the auto-encoder.
-        steps, batch_size, lr, precision: of every training, see `fit`.
+        make: builds an untrained detector whose score has a "map_o".
+        steps, batch_size, lr, precision, milestones: of every training, see `fit`.
         sigma: of the Gaussian that smooths every anomaly map, in pixels.
     """
 
     def __init__(
         self,
         part: MVTecAD,
+        make: Callable[[], Detector],
         *,
-        width: int,
-        code: int,
         steps: int,
         batch_size: int,
         lr: float,
         precision: str = "fp32",
+        milestones: Sequence[float] = (),
         sigma: float = 1.0,
     ):
         target = float(brightness(part.train.images).mean())
-        self.part = part
+        self.part, self.make, self.sigma = part, make, sigma
         self.train = level(part.train.images, target)
         self.test = level(part.test.images, target)
-        self.width, self.code, self.sigma = width, code, sigma
-        self.training = dict(steps=steps, batch_size=batch_size, lr=lr, precision=precision)
+        self.training = dict(steps=steps, batch_size=batch_size, lr=lr, precision=precision,
+                             milestones=milestones)  # fmt: skip
         self._kept: dict[tuple[str, int, int], Detector] = {}
 
-    def plain(self, seed: int) -> Reconstruction:
+    def plain(self, seed: int) -> Detector:
         """An untrained detector whose first weights come from `seed`."""
         torch.manual_seed(seed)
-        return Reconstruction(AutoEncoder(width=self.width, code=self.code)).to(best_device())
+        return self.make().to(best_device())
 
-    def teacher(self, seed: int) -> Reconstruction:
+    def teacher(self, seed: int) -> Detector:
         """The teacher of one seed."""
         return self._trained("teacher", seed, lambda: self.plain(seed), seed)
 
-    def control(self, seed: int) -> Reconstruction:
+    def control(self, seed: int) -> Detector:
         """What the seed's students would have become without a teacher."""
         return self._trained("control", seed, lambda: self.plain(1000 + seed), 1000 + seed)
 
-    def student(self, name: str, seed: int, build: Build, steps: int | None = None) -> Boosted:
+    def student(self, name: str, seed: int, build: Build, steps: int | None = None) -> Detector:
         """The seed's student of one kind.
 
         Args:
             name: what to call it; one name for each `build`.
-            build: takes the untrained detector and the teacher's network, returns a Boosted.
+            build: takes the untrained detector and the teacher's network, returns a Boosted, or
+                a rival that makes no use of the teacher.
             steps: of this student's training, where they differ from all others'.
         Raises:
             ValueError: when the name is "teacher" or "control".
@@ -81,7 +81,7 @@ class Study:
         if name in ("teacher", "control"):
             raise ValueError(f"name is {name!r}, which Study keeps for its own; choose another.")
 
-        def fresh() -> Boosted:
+        def fresh() -> Detector:
             detector, teacher = self.plain(1000 + seed), self.teacher(seed).network
             torch.manual_seed(2000 + seed)  # of the attention's first weights
             return build(detector, teacher).to(best_device())

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Protocol
@@ -45,6 +46,7 @@ def fit(
     lr: float = 1e-3,
     seed: int = 0,
     precision: str = "fp32",
+    milestones: Sequence[float] = (),
     checkpoint: str | Path | None = None,
 ) -> list[float]:
     """Train in place for a fixed number of steps; return the loss of each step.
@@ -54,6 +56,8 @@ def fit(
 
     Args:
         data: indexing gives uint8 batches; see `Data`.
+        milestones: shares of the steps after each of which `lr` falls to a fifth, in place of
+            the cosine; DRAEM has 0.8 and 0.9.
         precision: "fp32", or "bf16" for autocast where the processor has it.
         checkpoint: a path, or a bare name, which is kept in the runner's folder while a chapter
             is being run and ignored otherwise. A run that was killed goes on from it.
@@ -65,10 +69,11 @@ def fit(
     detector.to(device, memory_format=torch.channels_last).train()
     trained = [p for p in detector.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(trained, lr=lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    schedule = schedule_of(optimiser, steps, milestones)
     draws = torch.Generator().manual_seed(seed)
     config = dict(steps=steps, batch_size=batch_size, lr=lr, seed=seed, precision=precision,
-                  images=len(data), parameters=sum(p.numel() for p in trained))  # fmt: skip
+                  milestones=list(milestones), images=len(data),
+                  parameters=sum(p.numel() for p in trained))  # fmt: skip
     keeper = Checkpoint(checkpoint, config, detector, optimiser, schedule, draws)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
@@ -85,6 +90,14 @@ def fit(
             keeper.save(losses)
         keeper.save(losses, now=True)
     return losses
+
+
+def schedule_of(optimiser: torch.optim.Optimizer, steps: int, milestones: Sequence[float]):
+    """A cosine to 0 over all steps, or a fifth of the rate after each milestone."""
+    if not milestones:
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    after = [round(share * steps) for share in milestones]
+    return torch.optim.lr_scheduler.MultiStepLR(optimiser, after, gamma=0.2)
 
 
 def autocast(device: torch.device, precision: str):

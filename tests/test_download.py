@@ -23,6 +23,7 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "data_scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import download_avenue  # noqa: E402
+import download_dtd  # noqa: E402
 import download_mvtec  # noqa: E402
 import fetch  # noqa: E402
 from fetch import Archive, FetchError  # noqa: E402
@@ -374,14 +375,14 @@ def test_mvtec_killed_while_unpacking(mvtec, server, tmp_path, monkeypatch):
 
 def test_the_lists_are_sound():
     archives = [*download_mvtec.ARCHIVES.values(), download_mvtec.WHOLE]
-    archives += list(download_avenue.CONTENTS)
-    assert len(archives) == 18 and len({a.sha256 for a in archives}) == 18
+    archives += [*download_avenue.CONTENTS, download_dtd.ARCHIVE]
+    assert len(archives) == 19 and len({a.sha256 for a in archives}) == 19
     assert all(re.fullmatch("[0-9a-f]{64}", a.sha256) for a in archives)
     assert all(url.endswith("/" + a.name) for a in archives for url in a.urls)
     assert np.sum(list(download_mvtec.COUNTS.values()), axis=0).tolist() == [3629, 1725]
 
 
-@pytest.mark.parametrize("script", [download_mvtec, download_avenue])
+@pytest.mark.parametrize("script", [download_mvtec, download_avenue, download_dtd])
 def test_help_says_what_is_not_verified(script, capsys):
     with pytest.raises(SystemExit, match="0"):
         script.main(["--help"])
@@ -445,3 +446,81 @@ def test_avenue_from_archives_one_by_one(avenue, server, tmp_path):
         avenue("--from", tmp_path / "Avenue_Dataset.zip")
     assert avenue("--from", tmp_path / "ground_truth_demo.zip") == 0
     assert not server.log
+
+
+@pytest.fixture
+def textures(tmp_path):
+    """A tiny DTD in the official layout: three pictures of two classes, and labels."""
+    root = tmp_path / "given" / "dtd"
+    for name in ("banded/banded_0001", "banded/banded_0002", "woven/woven_0001"):
+        path = root / "images" / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(path), noise)  # does not pack well: worth resuming
+    (root / "labels").mkdir()
+    (root / "labels" / "train1.txt").write_text("banded/banded_0001.jpg\n")
+    return root
+
+
+@pytest.fixture
+def dtd(server, tmp_path, textures, monkeypatch):
+    """download_dtd with that served here; calling it gives the exit status."""
+    with tarfile.open(tmp_path / "dtd-r1.0.1.tar.gz", "w:gz") as tar:
+        tar.add(textures, "dtd")
+    server.files["/dtd-r1.0.1.tar.gz"] = packed = (tmp_path / "dtd-r1.0.1.tar.gz").read_bytes()
+    digest = hashlib.sha256(packed).hexdigest()
+    url = server.at + "/dtd-r1.0.1.tar.gz"
+    archive = Archive("dtd-r1.0.1.tar.gz", (url,), digest, len(packed))
+    monkeypatch.setattr(download_dtd, "ARCHIVE", archive)
+    return lambda *more: download_dtd.main(["--to", str(tmp_path / "data"), *map(str, more)])
+
+
+def test_dtd_downloads_once_and_prints_what_is_there(dtd, server, tmp_path, capsys):
+    server.faults["/dtd-r1.0.1.tar.gz"] = ["drop"]
+    assert dtd() == 0
+    printed = capsys.readouterr().out
+    assert "2 of 47 classes, 3 of 5640 pictures" in printed and "a part of DTD" in printed
+    assert "for research purposes" in printed and "make book DATA=" in printed
+    assert sorted(os.listdir(tmp_path / "data")) == ["checksums.json", "dtd"]
+    assert os.listdir(tmp_path / "data" / "dtd") == ["images"]
+    assert ranges(server)[1]  # the second request asked for the rest only
+    asked, before = len(server.log), listing(tmp_path / "data")
+    assert dtd() == 0
+    assert (len(server.log), listing(tmp_path / "data")) == (asked, before)
+
+
+def test_dtd_dry_run_touches_nothing(dtd, server, tmp_path, capsys):
+    assert dtd("--dry-run", "--mirror", "http://nearer/") == 0
+    printed = capsys.readouterr().out
+    assert "http://nearer/dtd-r1.0.1.tar.gz" in printed and server.at in printed
+    assert not server.log and not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("how", [[], ["--copy"]])
+def test_dtd_from_a_folder(dtd, server, tmp_path, textures, how):
+    (tmp_path / "images").mkdir()  # of something else
+    for source in (textures, textures.parent, tmp_path):
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        assert dtd("--from", source, *how) == 0
+        assert (tmp_path / "data" / "dtd" / "images").is_symlink() == (not how)
+    assert not server.log
+
+
+def test_dtd_from_a_folder_that_holds_something_else(dtd, tmp_path):
+    (tmp_path / "other" / "images").mkdir(parents=True)
+    with pytest.raises(ValueError, match="other/images holds no folders"):
+        dtd("--from", tmp_path / "other")
+    with pytest.raises(FetchError, match="no such file or folder"):
+        dtd("--from", tmp_path / "nowhere")
+    assert not (tmp_path / "data").exists()
+
+
+def test_dtd_from_an_archive(dtd, server, tmp_path):
+    packed = tmp_path / "dtd-r1.0.1.tar.gz"
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(FetchError, match="dtd-r1.0.1.tar.gz is not the file it should be"):
+        dtd("--from", packed)
+    packed.write_bytes(whole)
+    assert dtd("--from", packed) == 0
+    assert packed.exists() and not server.log

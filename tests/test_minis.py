@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from fmabs_lite.data import minis
+from fmabs_lite.data import DTD, minis
 from fmabs_lite.data.drawing import SPECK
 from fmabs_lite.data.figures import Look, ball, fixed, gait, person
 from fmabs_lite.data.footage import SCRIPTS, TRAINING, VIEWS, Event, Scene, shoot
 from fmabs_lite.data.goods import DEFECTS, DRAW, picture
 from fmabs_lite.data.street import FINE, View, film
+from fmabs_lite.data.textures import CONTRAST, SIDES, palette, texture
+from fmabs_lite.data.textures import DRAW as TEXTURES
 from fmabs_lite.metrics import auroc
 from fmabs_lite.trivial import frame_difference
 
-FEW = minis.Amounts(train=2, good=1, each=1, frames=6)
+FEW = minis.Amounts(train=2, good=1, each=1, textures=2, frames=6)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +117,46 @@ def test_saved_picture_is_the_drawn_one(drawn):
     np.testing.assert_array_equal(saved, image)
     kept = cv2.imread(str(folder / "ground_truth/bent/000_mask.png"), -1)
     np.testing.assert_array_equal(kept > 0, mask)
+
+
+# ---- textures ----------------------------------------------------------------------------------
+
+
+def test_dtd_layout_is_read_by_the_loader(drawn):
+    textures = DTD(drawn / "dtd", size=64)
+    assert textures.classes == sorted(TEXTURES) and len(TEXTURES) == 6
+    assert textures.names == [
+        f"{kind}/{kind}_{number:04d}.jpg" for kind in textures.classes for number in (1, 2)
+    ]
+    assert textures.images.shape == (12, 3, 64, 64)
+
+
+@pytest.mark.parametrize("kind", TEXTURES)
+def test_textures_differ_in_size_and_content_and_are_full_of_contrast(kind):
+    shots = [texture(kind, number, 0) for number in range(1, 7)]
+    assert all(shot.dtype == np.uint8 and shot.shape[2] == 3 for shot in shots)
+    sides = {side for shot in shots for side in shot.shape[:2]}
+    assert SIDES[0] <= min(sides) < max(sides) < SIDES[1]
+    for shot in shots:  # no corner is left empty, nothing is washed out
+        corners = shot[:64, :64], shot[-64:, :64], shot[:64, -64:], shot[-64:, -64:]
+        assert min(corner.std((0, 1)).max() for corner in corners) > 8
+        assert 5 < shot.mean() < 250
+    small = [cv2.resize(shot, (64, 64)).astype(float) for shot in shots]
+    differences = [np.abs(a - b).mean() for a in small for b in small if a is not b]
+    assert min(differences) > 15
+
+
+def test_the_first_two_colours_of_a_palette_differ():
+    for number in range(50):
+        first, second, _ = palette(np.random.default_rng(number), 3)
+        assert np.linalg.norm(first - second) >= CONTRAST
+
+
+def test_saved_texture_is_nearly_the_drawn_one(drawn):
+    image = texture("grid", 2, seed=0)
+    saved = cv2.imread(str(drawn / "dtd/images/grid/grid_0002.jpg"))[..., ::-1]
+    assert saved.shape == image.shape
+    assert np.abs(saved.astype(float) - image).mean() < 6  # JPEG
 
 
 # ---- clips -------------------------------------------------------------------------------------
@@ -298,10 +340,12 @@ def test_same_seed_same_arrays_also_in_another_process(drawn, tmp_path):
     jobs = [("avenue", "testing", 4), ("avenue", "training", 0)]
     jobs += [("ucsd_ped2", "testing", 3), ("ucsd_ped2", "training", 2)]
     jobs += [("mvtec", category, f"test/{defect}") for category in DRAW for defect in DEFECTS]
+    jobs += [("dtd", "images", kind) for kind in TEXTURES]
     for job in jobs:
         minis.write(tmp_path, 0, FEW, job)
     again, first = decoded(tmp_path), decoded(drawn)
-    assert len(again) == 3 + 3 * FEW.frames + 2 * FEW.each * len(DRAW) * len(DEFECTS)
+    pictures = 2 * FEW.each * len(DRAW) * len(DEFECTS) + FEW.textures * len(TEXTURES)
+    assert len(again) == 3 + 3 * FEW.frames + pictures
     for name, array in again.items():
         np.testing.assert_array_equal(array, first[name], err_msg=name)
 
@@ -312,6 +356,9 @@ def test_another_seed_other_arrays():
         assert (one != two).mean() > 0.5
     for name in SCRIPTS:
         one, two = (next(shoot(name, "testing", 0, seed, 5))[0] for seed in (0, 1))
+        assert (one != two).mean() > 0.5
+    for kind in TEXTURES:
+        one, two = (texture(kind, 1, seed)[:128, :128] for seed in (0, 1))
         assert (one != two).mean() > 0.5
 
 

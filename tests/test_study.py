@@ -12,6 +12,7 @@ from fmabs_lite.data.brightness import brightness
 from fmabs_lite.data.mvtec import MVTecAD
 from fmabs_lite.metrics import auroc
 from fmabs_lite.mimicry import Boosted
+from fmabs_lite.models import AutoEncoder, Reconstruction
 from fmabs_lite.study import Study
 from fmabs_lite.training import collect
 
@@ -33,8 +34,12 @@ def outside_a_run(monkeypatch):
 
 
 def study(root, category: str = "screw", **options) -> Study:
-    options = dict(width=4, code=4, steps=3, batch_size=2, lr=1e-3) | options
-    return Study(MVTecAD(root, category, size=32), **options)
+    options = dict(steps=3, batch_size=2, lr=1e-3) | options
+    return Study(MVTecAD(root, category, size=32), auto_encoder, **options)
+
+
+def auto_encoder() -> Reconstruction:
+    return Reconstruction(AutoEncoder(width=4, code=4))
 
 
 @pytest.fixture(scope="module")

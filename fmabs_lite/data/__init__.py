@@ -2,6 +2,7 @@
 
 from fmabs_lite.data.avenue import Avenue
 from fmabs_lite.data.clips import Clip, Windows
+from fmabs_lite.data.dtd import DTD
 from fmabs_lite.data.folder import DataError, DataFolder, open_data
 from fmabs_lite.data.mvtec import Images, MVTecAD
 from fmabs_lite.data.ped2 import UCSDPed2
@@ -9,6 +10,7 @@ from fmabs_lite.data.ped2 import UCSDPed2
 __all__ = [
     "Avenue",
     "Clip",
+    "DTD",
     "DataError",
     "DataFolder",
     "Images",

@@ -1,8 +1,9 @@
-"""MiniMVTec, MiniAvenue and MiniPed2: small data sets drawn by code, free of any licence.
+"""MiniMVTec, MiniAvenue, MiniPed2 and MiniDTD: small data sets drawn by code, free of any licence.
 
 They lie on disk as the official ones do, so the loaders that read these read those. What is drawn
-is decided in `goods` (pictures of things) and `footage` (clips of a street); `drawing`, `figures`
-and `street` hold the pens; this module lays out the files. Chapter 01 shows them.
+is decided in `goods` (pictures of things), `footage` (clips of a street) and `textures`; `drawing`,
+`figures` and `street` hold the pens; this module lays out the files. Chapter 01 shows the first
+three, chapter 10 uses the textures.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ import numpy as np
 from fmabs_lite.data.drawing import generator
 from fmabs_lite.data.footage import RATES, SCRIPTS, TRAINING, shoot
 from fmabs_lite.data.goods import DEFECTS, DRAW, picture
+from fmabs_lite.data.textures import DRAW as TEXTURES
+from fmabs_lite.data.textures import texture
 
-VERSION = 1  # raise it when a change here or in the modules above alters a single pixel
+VERSION = 2  # raise it when a change here or in the modules above alters a single pixel
 
-Job = tuple[str, str, str | int]  # (data set, part, number) or ("mvtec", category, folder)
+# (data set, part, number), ("mvtec", category, folder) or ("dtd", "images", class)
+Job = tuple[str, str, str | int]
 
 
 @dataclass(frozen=True)
@@ -35,15 +39,16 @@ class Amounts:
     train: int = 60  # sound training pictures of a category
     good: int = 16  # sound test pictures of a category
     each: int = 7  # test pictures of each defect
+    textures: int = 20  # pictures of each class of textures
     frames: int | None = None  # of each clip; None: as long as the script says
 
 
 def draw_minis(root: Path, seed: int = 0, progress: bool = False) -> None:
-    """Draw the three data sets into the folder `root`, which is made if need be.
+    """Draw the four data sets into the folder `root`, which is made if need be.
 
-    Writes `mvtec/`, `avenue/`, `ucsd_ped2/` and `labels/frame_labels_avenue.npy`, about 60 MB, on
-    all cores but at most four. The same seed gives the same decoded arrays. Raises OSError when a
-    file cannot be written.
+    Writes `mvtec/`, `avenue/`, `ucsd_ped2/`, `dtd/` and `labels/frame_labels_avenue.npy`, about
+    60 MB, on all cores but at most four. The same seed gives the same decoded arrays. Raises
+    OSError when a file cannot be written.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     draw(Path(root), seed, Amounts(), progress, workers=min(4, cores or 1))
@@ -73,7 +78,8 @@ def plan() -> list[Job]:
     clips = [(name, "training", k) for name in SCRIPTS for k in range(TRAINING[name])]
     clips += [(name, "testing", k) for name in SCRIPTS for k in range(len(SCRIPTS[name]))]
     folders = ["train/good", "test/good", *(f"test/{defect}" for defect in DEFECTS)]
-    return clips + [("mvtec", category, folder) for folder in folders for category in DRAW]
+    pictures = [("mvtec", category, folder) for folder in folders for category in DRAW]
+    return clips + pictures + [("dtd", "images", kind) for kind in TEXTURES]
 
 
 def delegate(
@@ -126,6 +132,8 @@ def write(root: Path, seed: int, amounts: Amounts, job: Job) -> None:
         write_pictures(root / "mvtec" / part, str(which), seed, amounts)
     elif name == "avenue":
         write_avenue_clip(root / "avenue", part, int(which), seed, amounts.frames)
+    elif name == "dtd":
+        write_textures(root / "dtd" / part, str(which), seed, amounts.textures)
     else:
         write_ped2_clip(root / "ucsd_ped2", part, int(which), seed, amounts.frames)
 
@@ -139,16 +147,19 @@ def write_pictures(folder: Path, part: str, seed: int, amounts: Amounts) -> None
     count = {"train/good": amounts.train, "test/good": amounts.good}.get(part, amounts.each)
     for number in range(count):
         image, mask = picture(folder.name, part, number, seed)
-        save_png(folder / part / f"{number:03d}.png", image)
+        save_image(folder / part / f"{number:03d}.png", image)
         if defect != "good":
             path = folder / "ground_truth" / defect / f"{number:03d}_mask.png"
-            save_png(path, mask.astype(np.uint8) * 255)
+            save_image(path, mask.astype(np.uint8) * 255)
 
 
-def save_png(path: Path, image: np.ndarray) -> None:
-    """RGB or grey uint8 as PNG. Writes the bytes itself, because cv2.imwrite hides a full disk."""
+def save_image(path: Path, image: np.ndarray) -> None:
+    """RGB or grey uint8, packed as the suffix says.
+
+    Writes the bytes itself, because cv2.imwrite hides a full disk.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    done, data = cv2.imencode(".png", image[..., ::-1] if image.ndim == 3 else image)
+    done, data = cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 else image)
     if not done:
         raise OSError(f"OpenCV could not encode {path}")
     path.write_bytes(data.tobytes())
@@ -226,9 +237,11 @@ def write_ped2_clip(root: Path, part: str, number: int, seed: int, frames: int |
     clip = f"{number + 1:02d}"
     for index, (image, mask) in enumerate(shoot("ucsd_ped2", part, number, seed, frames)):
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        save_png(root / part / "frames" / clip / f"{index:03d}.png", grey)
+        save_image(root / part / "frames" / clip / f"{index:03d}.png", grey)
         if part == "testing":
-            save_png(root / part / "masks" / clip / f"{index:03d}.png", mask.astype(np.uint8) * 255)
+            save_image(
+                root / part / "masks" / clip / f"{index:03d}.png", mask.astype(np.uint8) * 255
+            )
 
 
 def write_ped2_intervals(root: Path) -> None:
@@ -243,3 +256,12 @@ def write_ped2_intervals(root: Path) -> None:
         ends = [(start + 1, stop) for start, stop in found]
         cells[0, number] = np.array(ends, np.uint8).reshape(-1, 2).T
     savemat(root / "ucsd_ped2" / "ped2.mat", {"gt": cells})
+
+
+# ---- DTD's layout ------------------------------------------------------------------------------
+
+
+def write_textures(folder: Path, kind: str, seed: int, count: int) -> None:
+    """`<class>/<class>_0001.jpg` and so on, counted from 1."""
+    for number in range(1, count + 1):
+        save_image(folder / kind / f"{kind}_{number:04d}.jpg", texture(kind, number, seed))

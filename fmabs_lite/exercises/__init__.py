@@ -11,6 +11,7 @@ from fmabs_lite.exercises import (  # noqa: F401 - importing a file registers it
     chapter_07,
     chapter_08,
     chapter_09,
+    chapter_10,
 )
 from fmabs_lite.exercises.registry import check, exercise
 

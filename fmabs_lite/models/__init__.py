@@ -1,5 +1,7 @@
 """The systems of the book. Each module names the chapter that builds it."""
 
 from fmabs_lite.models.autoencoder import AutoEncoder, Prediction, Reconstruction
+from fmabs_lite.models.draem import Draem
+from fmabs_lite.models.sspcab import SSPCAB, WithSSPCAB
 
-__all__ = ["AutoEncoder", "Prediction", "Reconstruction"]
+__all__ = ["SSPCAB", "AutoEncoder", "Draem", "Prediction", "Reconstruction", "WithSSPCAB"]
