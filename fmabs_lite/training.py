@@ -67,6 +67,8 @@ def fit(
     device = best_device()
     # channels_last: the layout in which convolutions are fastest, on a CPU and on a GPU.
     detector.to(device, memory_format=torch.channels_last).train()
+    if isinstance(data, Tensor):  # bytes, so a category fits beside the network: nothing to load
+        data = data.to(device)
     trained = [p for p in detector.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(trained, lr=lr)
     schedule = schedule_of(optimiser, steps, milestones)
@@ -89,6 +91,7 @@ def fit(
             losses.append(loss.item())
             keeper.save(losses)
         keeper.save(losses, now=True)
+    optimiser.zero_grad(set_to_none=True)  # a trained network need not hold its last gradients
     return losses
 
 

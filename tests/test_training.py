@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import fmabs_lite.training as training
 from fmabs_lite.data.brightness import brightness, level
@@ -92,6 +93,60 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
     fit(detector(), DATA, steps=3, checkpoint=path)
     with pytest.raises(ValueError, match=r"run\.pt was made with steps=3 \(now 4\)"):
         fit(detector(), DATA, steps=4, checkpoint=path)
+
+
+def rates(**options) -> list[float]:
+    """The learning rate of each step of Adam."""
+    seen = []
+    handle = register_optimizer_step_pre_hook(
+        lambda optimiser, *_: seen.append(optimiser.param_groups[0]["lr"])
+    )
+    try:
+        fit(detector(), DATA, batch_size=4, **options)
+    finally:
+        handle.remove()
+    return seen
+
+
+def test_the_learning_rate_of_each_step_by_hand():
+    cosine = [0.01 * (1 + np.cos(np.pi * k / 10)) / 2 for k in range(10)]
+    assert rates(steps=10, lr=0.01) == pytest.approx(cosine)
+    stairs = [0.01] * 8 + [0.002, 0.0004]
+    assert rates(steps=10, lr=0.01, milestones=(0.8, 0.9)) == pytest.approx(stairs)
+    stairs = [0.01] * 3 + [0.002] * 4  # 7 · 0.45 is rounded to a whole step
+    assert rates(steps=7, lr=0.01, milestones=[0.45]) == pytest.approx(stairs)
+
+
+def test_the_stairs_go_on_where_a_run_was_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
+    path, options = tmp_path / "run.pt", dict(steps=10, lr=0.01, milestones=(0.5, 0.8))
+    whole = rates(**options)
+
+    class Power:  # fails while the seventh batch is drawn, one step after the first stair
+        drawn = 0
+
+        def __len__(self):
+            return len(DATA)
+
+        def __getitem__(self, indices):
+            self.drawn += 1
+            if self.drawn == 7:
+                raise Killed
+            return DATA[indices]
+
+    with pytest.raises(Killed):
+        fit(detector(), Power(), batch_size=4, **options, checkpoint=path)
+    assert rates(**options, checkpoint=path) == whole[6:]
+
+
+def test_a_checkpoint_of_other_milestones_is_refused(tmp_path):
+    path = tmp_path / "run.pt"
+    fit(detector(), DATA, steps=3, milestones=(0.8, 0.9), checkpoint=path)
+    with pytest.raises(ValueError, match=r"milestones=\[0\.8, 0\.9\] \(now \[0\.5\]\)"):
+        fit(detector(), DATA, steps=3, milestones=(0.5,), checkpoint=path)
+    with pytest.raises(ValueError, match=r"milestones=\[0\.8, 0\.9\] \(now \[\]\)"):
+        fit(detector(), DATA, steps=3, checkpoint=path)
+    fit(detector(), DATA, steps=3, milestones=[0.8, 0.9], checkpoint=path)  # a list is as good
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):

@@ -1,8 +1,8 @@
 """Anomalies that DRAEM invents: Perlin masks, distorted textures, blending (chapter 10).
 
 After Zavrtanik, Kristan and Skočaj, ICCV 2021, and the settings of its released code. All works
-on batches, on the device of the images. The parameters are drawn for each image by itself, on the
-CPU: they are few, so that one seed gives the same anomalies on every device.
+on batches, on the device of the images. The parameters are drawn for each image by itself, and on
+the CPU: they are few beside the pixels, and one seed gives the same anomalies on every device.
 """
 
 import math

@@ -6,16 +6,6 @@ from fmabs_lite.exercises.registry import exercise
 
 
 @exercise("10.1")
-def _damaged_share(damaged_share):
-    got = damaged_share(0.0, 0.5)
-    assert got == 0.5, f"If no mask is empty, half of the batch is damaged; yours says {got}."
-    got = damaged_share(1.0, 0.5)
-    assert got == 0, f"If every mask is empty, nothing is damaged; yours says {got}."
-    got = damaged_share(0.25, 0.4)
-    assert abs(got - 0.3) < 1e-9, f"Three quarters of 0.4 are 0.3; yours says {got}."
-
-
-@exercise("10.2")
 def _focal(focal):
     got = focal(0.5, 0)
     assert abs(got - math.log(2)) < 1e-9, (
@@ -28,7 +18,7 @@ def _focal(focal):
     )
 
 
-@exercise("10.3")
+@exercise("10.2")
 def _blend_out(blend_out):
     import torch
 
@@ -41,7 +31,7 @@ def _blend_out(blend_out):
         )
 
 
-@exercise("10.4")
+@exercise("10.3")
 def _image_score(image_score):
     import torch
 

@@ -135,7 +135,8 @@ class Draem(Detector):
     Args:
         width, disc_width: of `Repairer` and `Judge`.
         textures: uint8 (N, 3, H, W) of the images' size, see `fmabs_lite.data.DTD`. Needed to
-            train; they move with the detector and are not part of its state_dict.
+            train. They stay where they are, so that many detectors share one copy: put them on
+            the images' device once.
         window: 21 pixels in the released code, at 256².
     Raises:
         ValueError: in `prepare` while training, when there are no textures.
@@ -147,7 +148,7 @@ class Draem(Detector):
     ):  # fmt: skip
         super().__init__()
         self.network = Pair(width, disc_width)
-        self.register_buffer("textures", textures, persistent=False)
+        self.textures = textures  # no buffer: moving or laying out the detector would copy it
         self.window = window
 
     def prepare(self, batch: Tensor) -> Corrupted:

@@ -50,11 +50,13 @@ class WithSSPCAB(Detector):
     Args:
         detector: its `loss` and `score` call `network(…)`.
         at: paths of the layers. Ristea et al. name the penultimate one; for DRAEM their repository
-            says both networks, without a layer.
+            says both networks, without a layer. A map should be larger than the block's window,
+            2k + 2d + 1, or its corners see little but the border.
         blocks: one for each path, as `SSPCAB(channels)`.
         weight: 0.1 in the authors' code.
     Raises:
-        ValueError: when a path names no layer, or there is not one block for each.
+        ValueError: when a path names no layer, there is not one block for each, or, in `loss`, a
+            layer never ran.
     """
 
     def __init__(
@@ -62,11 +64,14 @@ class WithSSPCAB(Detector):
         weight: float = 0.1,
     ):  # fmt: skip
         super().__init__()
-        if len(at) != len(blocks):
-            raise ValueError(f"{len(blocks)} block(s) for {len(at)} layer(s); give one for each.")
+        if isinstance(at, str) or len(at) != len(blocks):
+            raise ValueError(
+                f"at is {at!r}, with {len(blocks)} block(s); give a list of layers, and a block "
+                "for each."
+            )
         taps = [layer(detector.network, path) for path in at]
         self.detector, self.blocks, self.weight = detector, nn.ModuleList(blocks), weight
-        self._errors: list[Tensor] = []
+        self._errors: list[Tensor] | None = None  # while a loss asks
         for tap, block in zip(taps, self.blocks, strict=True):
             tap.register_forward_hook(partial(self._predict, block))
 
@@ -78,9 +83,17 @@ class WithSSPCAB(Detector):
         return self.detector.prepare(batch)
 
     def loss(self, prepared: Prepared) -> Tensor:
-        self._errors = []
-        loss_o = self.detector.loss(prepared)
-        return loss_o + self.weight * sum(self._errors)
+        self._errors = errors = []
+        try:
+            loss_o = self.detector.loss(prepared)
+        finally:
+            self._errors = None  # no feature outlives its step
+        if len(errors) < len(self.blocks):
+            raise ValueError(
+                f"Of {len(self.blocks)} layers with a block only {len(errors)} ran. Choose layers "
+                "that the network calls."
+            )
+        return loss_o + self.weight * sum(errors)
 
     def score(self, prepared: Prepared) -> dict[str, Tensor]:
         return self.detector.score(prepared)
@@ -88,5 +101,7 @@ class WithSSPCAB(Detector):
     def _predict(self, block: nn.Module, module: nn.Module, args: tuple, output):
         feature = first_tensor(output)
         predicted = block(feature)
-        self._errors.append(F.mse_loss(predicted.float(), feature.float()))
-        return with_first_tensor(output, predicted)
+        if self._errors is not None:
+            self._errors.append(F.mse_loss(predicted.float(), feature.float()))
+        # A copy goes on: a ReLU that works in place would overwrite what is compared.
+        return with_first_tensor(output, predicted.clone())

@@ -1,0 +1,122 @@
+"""What DRAEM costs here and in anomalib: inventing anomalies, and one training step.
+
+    python tests/benchmarks/bench_draem.py [rounds]
+
+Synthesis: images of 256², each of which gets an anomaly. Our textures lie in memory, and three in
+ten images are turned as well; anomalib turns none, and reads a texture from its file for each
+anomaly, as it does in a training. Step: loss, backward and Adam at the published widths, on a
+batch that was corrupted before, in fp32 but for the row that says otherwise.
+
+All take turns in every round; the ratio is the median of the rounds' ratios to ours, the spread
+that of their quartiles, and the second row of ours the noise of this run. Times are those of one
+thread on the processor. Without anomalib (pip install -e ".[peers]") there are only our own rows.
+Nothing here is a pass mark.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median, quantiles
+
+import torch
+from torch import Tensor
+from torchvision.io import write_png
+
+from fmabs_lite.data.synthesis import Corrupted, corrupt
+from fmabs_lite.models import Draem
+
+try:
+    from anomalib.data.utils.generators.perlin import PerlinAnomalyGenerator
+    from anomalib.models.image.draem.loss import DraemLoss
+    from anomalib.models.image.draem.torch_model import DraemModel
+except ImportError:
+    DraemModel = None
+
+OURS = "ours"
+
+
+def synthesis(images: Tensor, textures: Tensor, folder: Path) -> dict[str, Callable]:
+    """What is measured: name → a function without arguments."""
+    runs = {OURS: lambda: corrupt(images, textures, share=1)}
+    runs["ours, again"] = runs[OURS]
+    if DraemModel is not None:
+        for number, texture in enumerate(textures):
+            write_png(texture, str(folder / f"{number}.png"))
+        generator = PerlinAnomalyGenerator(folder, probability=1.0, blend_factor=(0.1, 1.0))
+        runs["anomalib"] = lambda: generator(images)
+    return runs
+
+
+def step_of(network: torch.nn.Module, loss: Callable[[], Tensor], precision=None) -> Callable:
+    """One step of Adam."""
+    optimiser = torch.optim.Adam(network.train().parameters(), lr=1e-4)
+
+    def step() -> None:
+        with torch.autocast("cpu", precision, enabled=precision is not None):
+            value = loss()
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+
+    return step
+
+
+def steps(prepared: Corrupted) -> dict[str, Callable]:
+    """The same for a step. Each network has 97 million parameters."""
+    plain, laid = Draem(), Draem().to(memory_format=torch.channels_last)
+    runs = {
+        OURS: step_of(plain, lambda: plain.loss(prepared)),
+        "ours, again": step_of(plain, lambda: plain.loss(prepared)),
+        "ours, channels_last": step_of(laid, lambda: laid.loss(prepared)),
+        "ours, channels_last, bf16": step_of(laid, lambda: laid.loss(prepared), torch.bfloat16),
+    }
+    if DraemModel is not None:
+        model, loss = DraemModel(), DraemLoss()
+
+        def theirs() -> Tensor:
+            repair, logits = model(prepared.input)
+            return loss(prepared.target, repair, prepared.mask.float(), logits)
+
+        runs["anomalib"] = step_of(model, theirs)
+    return runs
+
+
+def seconds(run: Callable) -> float:
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+def compare(title: str, runs: dict[str, Callable], images: int, rounds: int) -> None:
+    for run in runs.values():  # the first pass allocates
+        run()
+    took = [{name: seconds(run) for name, run in runs.items()} for _ in range(rounds)]
+    print(f"\n{title}, {rounds} rounds\n{'':26}{'ms':>8}{'images/s':>10}   ratio   spread")
+    for name in runs:
+        ratios = [row[name] / row[OURS] for row in took]
+        low, _, high = quantiles(ratios, n=4)
+        middle = median(row[name] for row in took)
+        print(
+            f"{name:26}{1000 * middle:8.1f}{images / middle:10.1f}   {median(ratios):5.3f}"
+            f"   {low:.3f} … {high:.3f}"
+        )
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    if DraemModel is None:
+        print('anomalib is not installed (pip install -e ".[peers]"): ours only')
+    textures = torch.randint(0, 256, (16, 3, 256, 256)).byte()
+    with tempfile.TemporaryDirectory() as folder:
+        runs = synthesis(torch.rand(32, 3, 256, 256), textures, Path(folder))
+        compare("synthesis, 32 images of 256²", runs, 32, rounds)
+    prepared = corrupt(torch.rand(4, 3, 64, 64), textures[..., :64, :64], share=1)
+    compare("training step, 4 images of 64²", steps(prepared), 4, max(3, rounds // 3))
+
+
+if __name__ == "__main__":
+    main()
