@@ -24,9 +24,9 @@ class DTD:
     classes: names, sorted. names: paths relative to the folder `images`, class by class.
     images: uint8 (N, 3, size, size), red, green, blue; at 256 all of DTD takes 1.1 GB.
 
-    Every picture becomes a square whatever its shape, by area average, as DRAEM does it. `root`
-    may also be the folder above `dtd`. Raises DataError naming the path and the remedy if the
-    pictures are missing, a class has none, or a file is unreadable.
+    Every picture becomes a square whatever its shape, as in DRAEM; by area average, as all pictures
+    of this book. `root` may also be the folder above `dtd`. Raises DataError naming the path and
+    the remedy if the pictures are missing, a class has none, or a file is unreadable.
     """
 
     def __init__(self, root: Path | str, size: int = 256) -> None:

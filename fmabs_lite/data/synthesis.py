@@ -72,8 +72,9 @@ def perlin(b: int, h: int, w: int, like: Tensor) -> Tensor:
     """
     cells = (2 ** torch.randint(0, FINEST + 1, (b, 2))).to(like.device)
     x, y = turned_coordinates(h, w, uniform(-90, 90, b, like=like))
-    inside = (x >= 0) & (x < 1) & (y >= 0) & (y < 1)
-    x, y = x.clamp(0, 1 - 1e-6) * cells[:, :1, None], y.clamp(0, 1 - 1e-6) * cells[:, 1:, None]
+    near_x, near_y = x.clamp(0, 1 - 1e-6), y.clamp(0, 1 - 1e-6)
+    inside = (x == near_x) & (y == near_y)
+    x, y = near_x * cells[:, :1, None], near_y * cells[:, 1:, None]
     left, top = x.floor(), y.floor()
     x, y = x - left, y - top
     side = 2**FINEST + 1
@@ -103,7 +104,8 @@ def turned_coordinates(h: int, w: int, degrees: Tensor) -> tuple[Tensor, Tensor]
     cos, sin = radians.cos(), radians.sin()
     y = torch.arange(h, device=degrees.device).view(1, h, 1) + 0.5 - h / 2
     x = torch.arange(w, device=degrees.device).view(1, 1, w) + 0.5 - w / 2
-    return (x * cos - y * sin) / w + 0.5, (x * sin + y * cos) / h + 0.5
+    # Rows and columns are worked out apart; one sum for each coordinate makes the whole plane.
+    return (x * cos / w + 0.5) - y * sin / w, (x * sin / h + 0.5) + y * cos / h
 
 
 def turn(images: Tensor, degrees: Tensor) -> Tensor:
@@ -149,8 +151,10 @@ def brightness(images: Tensor) -> Tensor:
 
 def sharpness(images: Tensor) -> Tensor:
     """Between smoothed (0), unchanged (1) and as much the other way (2)."""
-    mean = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    smoothed = (9 * mean + 4 * images) / 13  # the centre counts five times
+    around = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    rows = around[..., :-2, :] + around[..., 1:-1, :] + around[..., 2:, :]
+    square = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    smoothed = (square + 4 * images) / 13  # the centre counts five times
     return torch.lerp(smoothed, images, uniform(0, 2, len(images), 1, 1, 1, like=images))
 
 
@@ -165,11 +169,12 @@ def colour(images: Tensor) -> Tensor:
         torch.where(value == green, 2 + (blue - red) / chroma, 4 + (red - green) / chroma),
     )
     hue = hue + 6 * uniform(-50 / 255, 50 / 255, len(images), 1, 1, like=images)
+    hue = hue - 6 * (hue / 6).floor()
     saturation = (value - low) / value.clamp(min=1e-6)
     saturation = saturation + uniform(-50 / 255, 50 / 255, len(images), 1, 1, like=images)
+    pure = torch.stack([(hue - 3).abs() - 1, 2 - (hue - 2).abs(), 2 - (hue - 4).abs()], dim=1)
     depth = value * saturation.clamp(0, 1)
-    k = torch.stack([(n + hue) % 6 for n in (5, 3, 1)], dim=1)
-    return value[:, None] - depth[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
+    return value[:, None] - depth[:, None] * (1 - pure.clamp(0, 1))
 
 
 def solarize(images: Tensor) -> Tensor:
