@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from failing import Failing, Killed
 from scipy import ndimage
 from torch import nn
 
@@ -362,10 +363,6 @@ def test_mimicry_reaches_only_what_lies_before_the_layer(at):
 # --- training --------------------------------------------------------------------------------
 
 
-class Killed(Exception):
-    pass
-
-
 def weights(system) -> torch.Tensor:
     return torch.cat([v.detach().flatten().double() for v in system.state_dict().values()])
 
@@ -382,24 +379,12 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path, monkeypatch, boosted):
         attention = SpatioChannelAttention(32)
         return Boosted(small(seed), teacher, at="repairer.bottleneck", attention=attention)
 
-    class Power:  # fails while the third batch is drawn
-        drawn = 0
-
-        def __len__(self):
-            return len(DATA)
-
-        def __getitem__(self, indices):
-            self.drawn += 1
-            if self.drawn == 3:
-                raise Killed
-            return DATA[indices]
-
     options = dict(steps=5, batch_size=4, milestones=(0.4, 0.8))
     whole = make(0)
     losses = fit(whole, DATA, **options)
     path = tmp_path / "run.pt"
     with pytest.raises(Killed):
-        fit(make(0), Power(), **options, checkpoint=path)
+        fit(make(0), Failing(DATA, at=3), **options, checkpoint=path)
     again = make(5)  # its own first weights must not matter
     assert fit(again, DATA, **options, checkpoint=path) == losses
     assert torch.equal(weights(again), weights(whole))

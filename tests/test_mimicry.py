@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from failing import Failing, Killed
 from torch import Tensor, nn
 
 import fmabs_lite.training as training
@@ -797,22 +798,11 @@ def test_a_state_dict_that_does_not_fit_is_refused():
 def test_a_killed_training_of_a_boosted_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
 
-    class Power:  # fails while the fourth batch is drawn
-        drawn = 0
-
-        def __len__(self):
-            return len(IMAGES)
-
-        def __getitem__(self, indices):
-            self.drawn += 1
-            if self.drawn == 4:
-                raise KeyboardInterrupt
-            return IMAGES[indices]
-
     whole = boosted(attention=attention())
     losses = fit(whole, IMAGES, steps=6)
-    with pytest.raises(KeyboardInterrupt):
-        fit(boosted(attention=attention()), Power(), steps=6, checkpoint=tmp_path / "run.pt")
+    with pytest.raises(Killed):
+        data = Failing(IMAGES, at=4)
+        fit(boosted(attention=attention()), data, steps=6, checkpoint=tmp_path / "run.pt")
     again = Boosted(Reconstruction(network(8)), network(0), attention=attention(seed=9))
     assert fit(again, IMAGES, steps=6, checkpoint=tmp_path / "run.pt") == losses
     for name, value in whole.state_dict().items():

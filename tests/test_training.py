@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from failing import Failing, Killed
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import fmabs_lite.training as training
@@ -42,30 +43,14 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_random_state_alone(
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
 
 
-class Killed(Exception):
-    pass
-
-
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
     whole = detector()
     losses = fit(whole, DATA, steps=12)
 
-    class Power:  # fails while the eighth batch is drawn
-        drawn = 0
-
-        def __len__(self):
-            return len(DATA)
-
-        def __getitem__(self, indices):
-            self.drawn += 1
-            if self.drawn == 8:
-                raise Killed
-            return DATA[indices]
-
     path = tmp_path / "a" / "run.pt"
     with pytest.raises(Killed):
-        fit(detector(), Power(), steps=12, checkpoint=path)
+        fit(detector(), Failing(DATA, at=8), steps=12, checkpoint=path)
     again = detector(seed=5)  # its own first weights must not matter
     assert fit(again, DATA, steps=12, checkpoint=path) == losses
     assert torch.equal(weights(again), weights(whole))
@@ -122,20 +107,8 @@ def test_the_stairs_go_on_where_a_run_was_killed(tmp_path, monkeypatch):
     path, options = tmp_path / "run.pt", dict(steps=10, lr=0.01, milestones=(0.5, 0.8))
     whole = rates(**options)
 
-    class Power:  # fails while the seventh batch is drawn, one step after the first stair
-        drawn = 0
-
-        def __len__(self):
-            return len(DATA)
-
-        def __getitem__(self, indices):
-            self.drawn += 1
-            if self.drawn == 7:
-                raise Killed
-            return DATA[indices]
-
     with pytest.raises(Killed):
-        fit(detector(), Power(), batch_size=4, **options, checkpoint=path)
+        fit(detector(), Failing(DATA, at=7), batch_size=4, **options, checkpoint=path)
     assert rates(**options, checkpoint=path) == whole[6:]
 
 

@@ -10,11 +10,11 @@ Nothing here is a pass mark.
 """
 
 import sys
-import time
 from collections.abc import Callable
-from statistics import median, quantiles
+from statistics import median
 
 import torch
+from rounds import compare
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.segmentation import fcn_resnet50
@@ -85,26 +85,12 @@ def runs_of(make: Callable, front: Callable, at: str, channels: int, batch: Tens
     return runs
 
 
-def seconds(run: Callable) -> float:
-    start = time.process_time()
-    run()
-    return time.process_time() - start
-
-
-def compare(title: str, runs: dict[str, Callable], rounds: int) -> None:
-    for run in [*runs.values()] * 2:  # the first pass allocates, and surveys the teacher
-        run()
-    took = [{name: seconds(run) for name, run in runs.items()} for _ in range(rounds)]
-    print(f"\n{title}, {rounds} rounds\n{'':26}{'ms':>8}   ratio   spread")
-    for name in runs:
-        ratios = [row[name] / row[YARDSTICK] for row in took]
-        low, _, high = quantiles(ratios, n=4)
-        print(f"{name:26}{1000 * median(row[name] for row in took):8.1f}   {median(ratios):5.3f}"
-              f"   {low:.3f} … {high:.3f}")
+def bench(title: str, runs: dict[str, Callable], rounds: int, images: int) -> None:
+    took = compare(title, runs, YARDSTICK, rounds, images)
     saved = median(row["teacher, whole"] - row["teacher, up to the tap"] for row in took)
     step = median(row[YARDSTICK] for row in took)
     print(f"stopping early saves {1000 * saved:.1f} ms, {saved / (step + saved):.0%} of a step "
-          "with the whole teacher")
+          "with the whole teacher")  # fmt: skip
 
 
 def main() -> None:
@@ -113,9 +99,10 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 25
     batch = torch.rand(8, 3, 64, 64)
     runs = runs_of(auto_encoder, front_of_auto_encoder, "bottleneck", 512, batch)
-    compare("auto-encoder, bottleneck of 512 × 8 × 8, 8 images of 64²", runs, rounds)
+    bench("auto-encoder, bottleneck of 512 × 8 × 8, 8 images of 64²", runs, rounds, 8)
     runs = runs_of(fcn, front_of_fcn, "backbone.layer4", 2048, batch[:2])
-    compare("fcn_resnet50, layer4 of 2048 × 8 × 8, 2 images of 64²", runs, max(5, rounds // 4))
+    few = max(5, rounds // 4)
+    bench("fcn_resnet50, layer4 of 2048 × 8 × 8, 2 images of 64²", runs, few, 2)
 
 
 if __name__ == "__main__":

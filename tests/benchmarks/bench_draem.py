@@ -15,12 +15,11 @@ Nothing here is a pass mark.
 
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median, quantiles
 
 import torch
+from rounds import compare
 from torch import Tensor
 from torchvision.io import write_png
 
@@ -84,27 +83,6 @@ def steps(prepared: Corrupted) -> dict[str, Callable]:
     return runs
 
 
-def seconds(run: Callable) -> float:
-    start = time.process_time()
-    run()
-    return time.process_time() - start
-
-
-def compare(title: str, runs: dict[str, Callable], images: int, rounds: int) -> None:
-    for run in runs.values():  # the first pass allocates
-        run()
-    took = [{name: seconds(run) for name, run in runs.items()} for _ in range(rounds)]
-    print(f"\n{title}, {rounds} rounds\n{'':26}{'ms':>8}{'images/s':>10}   ratio   spread")
-    for name in runs:
-        ratios = [row[name] / row[OURS] for row in took]
-        low, _, high = quantiles(ratios, n=4)
-        middle = median(row[name] for row in took)
-        print(
-            f"{name:26}{1000 * middle:8.1f}{images / middle:10.1f}   {median(ratios):5.3f}"
-            f"   {low:.3f} … {high:.3f}"
-        )
-
-
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -114,9 +92,9 @@ def main() -> None:
     textures = torch.randint(0, 256, (16, 3, 256, 256)).byte()
     with tempfile.TemporaryDirectory() as folder:
         runs = synthesis(torch.rand(32, 3, 256, 256), textures, Path(folder))
-        compare("synthesis, 32 images of 256²", runs, 32, rounds)
+        compare("synthesis, 32 images of 256²", runs, OURS, rounds, 32)
     prepared = corrupt(torch.rand(4, 3, 64, 64), textures[..., :64, :64], share=1)
-    compare("training step, 4 images of 64²", steps(prepared), 4, max(3, rounds // 3))
+    compare("training step, 4 images of 64²", steps(prepared), OURS, max(3, rounds // 3), 4)
 
 
 if __name__ == "__main__":
