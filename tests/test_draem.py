@@ -311,6 +311,17 @@ def test_training_corrupts_and_testing_does_not():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_in_bf16_the_loss_stays_that_of_fp32():
+    system = small().train()
+    torch.manual_seed(0)
+    prepared = system.prepare(DATA[:4].float() / 255)
+    losses = []
+    for precision in ("fp32", "bf16"):
+        with training.autocast(torch.device("cpu"), precision):
+            losses.append(system.loss(prepared).item())
+    assert losses[1] == pytest.approx(losses[0], rel=0.02) and losses[1] != losses[0]
+
+
 def test_without_textures_it_can_be_used_but_not_trained():
     system, batch = small(textures=None), DATA[:2].float() / 255
     assert system.eval().score(system.prepare(batch))["S_o"].shape == (2,)
