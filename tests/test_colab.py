@@ -104,9 +104,10 @@ class Colab:
         source, target = folder / f"{name}.in.ipynb", folder / f"{name}.ipynb"
         nbformat.write(notebook, source)
         command = [self.python, "-c", EXECUTE, source, target, folder]
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=self.environment(), cwd=folder
-        )
+        # pip takes a folder named fmabs-lite for a release and keeps its wheel: it would install
+        # the package as it was when this folder was first tested.
+        fresh = self.environment() | {"PIP_NO_CACHE_DIR": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=fresh, cwd=folder)
         return re.sub(r"\x1b\[[\d;]*m", "", done.stderr)[-1500:] if done.returncode else ""
 
 
