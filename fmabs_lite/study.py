@@ -1,4 +1,4 @@
-"""The set-up that chapters 05 to 10 share: teachers, controls and students, all trained alike.
+"""The set-up that chapters 05 to 13 share: teachers, controls and students, all trained alike.
 
 Chapter 04 builds it step by step; here it is put together, so that those chapters can vary one
 thing at a time.
@@ -15,28 +15,29 @@ from fmabs_lite.data.brightness import brightness, level
 from fmabs_lite.data.mvtec import MVTecAD
 from fmabs_lite.detector import Detector
 from fmabs_lite.mimicry import Boosted
-from fmabs_lite.training import best_device, collect, evaluate, fit
+from fmabs_lite.training import Data, best_device, collect, evaluate, fit
 
 Build = Callable[[Detector, nn.Module], Detector]
 
 
-class Study:
-    """Trains and measures detectors on one category, at equal steps, batches and first weights.
+class Runs:
+    """Trains detectors on one set of data, at equal steps, batches and first weights.
 
     Of one seed, the control and every student begin with the same weights and see the same
     batches in the same order; only what `build` adds is different. Every detector is trained once
     and kept.
 
     Args:
-        part: the category; its images are levelled to one brightness (chapter 03).
-        make: builds an untrained detector whose score has a "map_o".
+        name: of the data; two sets of one chapter keep their checkpoints in one folder.
+        train: see `fit`.
+        make: builds an untrained detector.
         steps, batch_size, lr, precision, milestones: of every training, see `fit`.
-        sigma: of the Gaussian that smooths every anomaly map, in pixels.
     """
 
     def __init__(
         self,
-        part: MVTecAD,
+        name: str,
+        train: Data,
         make: Callable[[], Detector],
         *,
         steps: int,
@@ -44,12 +45,8 @@ class Study:
         lr: float,
         precision: str = "fp32",
         milestones: Sequence[float] = (),
-        sigma: float = 1.0,
     ):
-        target = float(brightness(part.train.images).mean())
-        self.part, self.make, self.sigma = part, make, sigma
-        self.train = level(part.train.images, target)
-        self.test = level(part.test.images, target)
+        self.name, self.train, self.make = name, train, make
         self.training = dict(steps=steps, batch_size=batch_size, lr=lr, precision=precision,
                              milestones=milestones)  # fmt: skip
         self._kept: dict[tuple[str, int, int], Detector] = {}
@@ -79,7 +76,7 @@ class Study:
             ValueError: when the name is "teacher" or "control".
         """
         if name in ("teacher", "control"):
-            raise ValueError(f"name is {name!r}, which Study keeps for its own; choose another.")
+            raise ValueError(f"name is {name!r}, which is kept for its own; choose another.")
 
         def fresh() -> Detector:
             detector, teacher = self.plain(1000 + seed), self.teacher(seed).network
@@ -87,6 +84,42 @@ class Study:
             return build(detector, teacher).to(best_device())
 
         return self._trained(name, seed, fresh, 1000 + seed, steps)
+
+    def _trained(
+        self,
+        name: str,
+        seed: int,
+        build: Callable[[], Detector],
+        batches: int,
+        steps: int | None = None,
+    ):
+        settings = self.training | ({"steps": steps} if steps else {})
+        key = (name, seed, settings["steps"])
+        if key not in self._kept:
+            detector = build()
+            file = quote("-".join(map(str, (self.name, *key))), safe="")
+            fit(detector, self.train, seed=batches, checkpoint=file, **settings)
+            self._kept[key] = detector
+        return self._kept[key]
+
+
+class Study(Runs):
+    """Runs on one category of MVTec AD, and how they are measured.
+
+    Args:
+        part: the category; its images are levelled to one brightness (chapter 03).
+        make: builds an untrained detector whose score has a "map_o".
+        sigma: of the Gaussian that smooths every anomaly map, in pixels.
+        training: steps, batch_size, lr and so on, as for `Runs`.
+    """
+
+    def __init__(
+        self, part: MVTecAD, make: Callable[[], Detector], *, sigma: float = 1.0, **training
+    ):
+        target = float(brightness(part.train.images).mean())
+        super().__init__(part.category, level(part.train.images, target), make, **training)
+        self.part, self.sigma = part, sigma
+        self.test = level(part.test.images, target)
 
     def measure(self, detector: Detector) -> dict[str, float]:
         """Judge a trained detector on the test images.
@@ -106,21 +139,3 @@ class Study:
             hybrid = evaluate(np.asarray(both), test, self.sigma)
             found |= {f"hybrid_{key}": value for key, value in hybrid.items()}
         return found
-
-    def _trained(
-        self,
-        name: str,
-        seed: int,
-        build: Callable[[], Detector],
-        batches: int,
-        steps: int | None = None,
-    ):
-        settings = self.training | ({"steps": steps} if steps else {})
-        key = (name, seed, settings["steps"])
-        if key not in self._kept:
-            detector = build()
-            # The category too: two studies of one chapter keep their files in one folder.
-            file = quote("-".join(map(str, (self.part.category, *key))), safe="")
-            fit(detector, self.train, seed=batches, checkpoint=file, **settings)
-            self._kept[key] = detector
-        return self._kept[key]

@@ -2,6 +2,16 @@
 
 from fmabs_lite.models.autoencoder import AutoEncoder, Prediction, Reconstruction
 from fmabs_lite.models.draem import Draem
+from fmabs_lite.models.mnad import Mnad, memory_score
 from fmabs_lite.models.sspcab import SSPCAB, WithSSPCAB
 
-__all__ = ["SSPCAB", "AutoEncoder", "Draem", "Prediction", "Reconstruction", "WithSSPCAB"]
+__all__ = [
+    "SSPCAB",
+    "AutoEncoder",
+    "Draem",
+    "Mnad",
+    "Prediction",
+    "Reconstruction",
+    "WithSSPCAB",
+    "memory_score",
+]

@@ -10,17 +10,7 @@ from torch.nn import functional as F
 
 from fmabs_lite.data.synthesis import Corrupted, corrupt
 from fmabs_lite.detector import Detector
-
-
-def block(c_in: int, c_out: int) -> nn.Sequential:
-    """A 3×3 convolution that keeps the resolution, batch normalisation and ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(c_in, c_out, 3, padding=1), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)
-    )
-
-
-def double(c_in: int, c_out: int) -> nn.Sequential:
-    return nn.Sequential(*block(c_in, c_out), *block(c_out, c_out))
+from fmabs_lite.models.blocks import block, double
 
 
 def narrow(c_in: int, c_out: int) -> nn.Sequential:
