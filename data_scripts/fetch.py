@@ -148,7 +148,7 @@ def download(archive: Archive, folder: Path, checksums: Path, pause: float = 1.0
             os.replace(part, target)
             _state(part).unlink(missing_ok=True)
             return target
-    _remove_if_empty(folder)
+    remove_if_empty(folder)
     left = f"{megabytes(part.stat().st_size)} are kept in {part}. " if part.exists() else ""
     raise FetchError(
         f"{archive.name} could not be downloaded:\n" + "\n".join(failures) + f"\n{left}"
@@ -366,7 +366,7 @@ def get(archive: Archive, wanted: Sequence[str], target: Path, data: Path) -> No
     packed = download(archive, data / "downloads", data / "checksums.json")
     take_packed(packed, wanted, target, data)
     packed.unlink()
-    _remove_if_empty(data / "downloads")
+    remove_if_empty(data / "downloads")
 
 
 def take(archive: Archive, source: Path, wanted: Sequence[str], data: Path, **to) -> None:
@@ -392,7 +392,7 @@ def take_packed(packed: Path, wanted: Sequence[str], target: Path, data: Path) -
         place_found(unpacked, wanted, target, "move")
     finally:
         shutil.rmtree(unpacked)
-        _remove_if_empty(data / "downloads")
+        remove_if_empty(data / "downloads")
 
 
 def place_found(source: Path, wanted: Sequence[str], target: Path, how: str) -> None:
@@ -435,7 +435,7 @@ def place(source: Path, target: Path, how: str) -> None:
     os.replace(fresh, target)
 
 
-def _remove_if_empty(folder: Path) -> None:
+def remove_if_empty(folder: Path) -> None:
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

@@ -134,9 +134,9 @@ def data(data: str) -> None:
     for name, accepted in NAMES.items():
         if folder.has(name):
             path = getattr(folder, name)
-            click.echo(f"  {name:7} {len(files_below(path))} files in {path}")
+            click.echo(f"  {name:12} {len(files_below(path))} files in {path}")
         else:
-            click.echo(f"  {name:7} not there; name its folder one of: {', '.join(accepted)}")
+            click.echo(f"  {name:12} not there; name its folder one of: {', '.join(accepted)}")
 
 
 @main.command()

@@ -149,8 +149,8 @@ def test_keep_records_copies_what_has_results(repo, no_kernels, monkeypatch):
 def test_data_tells_what_a_folder_holds(repo):
     result = call("data", "--data", "sets")
     assert result.exit_code == 0
-    assert "mvtec   1 files in" in result.output
-    assert "ped2    not there; name its folder one of: ucsd_ped2" in result.output
+    assert "mvtec        1 files in" in result.output
+    assert "ped2         not there; name its folder one of: ucsd_ped2" in result.output
 
 
 def test_check_prints_findings_and_fails(repo, monkeypatch):

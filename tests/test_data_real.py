@@ -8,8 +8,10 @@ import os
 import numpy as np
 import pytest
 
-from fmabs_lite.data import Avenue, MVTecAD, UCSDPed2, Windows, open_data
+from fmabs_lite.data import Avenue, MVTecAD, ShanghaiTech, UCSDPed2, Windows, open_data
 from fmabs_lite.data.avenue import frame_labels
+from fmabs_lite.data.clips import find_beside
+from fmabs_lite.data.shanghaitech import CHECK_FILE, campus_labels
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("FMABS_DATA"), reason="FMABS_DATA names no folder with real data"
@@ -64,3 +66,24 @@ def test_all_of_ucsd_ped2(folder):
     windows = Windows(ped2.train, 5)
     assert len(windows) == 2550 - 16 * 4
     assert windows[[0, len(windows) - 1]].shape == (2, 5, 1, 128, 192)
+
+
+def test_the_labels_of_shanghaitech_that_public_code_uses(folder):
+    path, _ = find_beside(folder.root, CHECK_FILE)
+    if path is None:
+        pytest.skip(f"{folder.root} has no {CHECK_FILE}")
+    labels = np.load(path)
+    assert (labels.shape, labels.sum()) == ((40791,), 17326) and set(labels) == {0, 1}
+
+
+def test_all_of_shanghaitech(folder):
+    if not folder.has("shanghaitech"):
+        pytest.skip(f"{folder.root} has no ShanghaiTech")
+    labels = campus_labels(folder.shanghaitech)
+    assert len(labels) == 107 and sum(map(len, labels.values())) == 40791
+    assert sum(values.sum() for values in labels.values()) == 17326
+    assert [name for name, values in labels.items() if values.all()] == ["04_0011"]
+    campus = ShanghaiTech(folder.shanghaitech, (60, 107), scenes=[4])
+    assert all(clip.name.startswith("04_") for clip in campus.train + campus.test)
+    for clip in campus.test:
+        assert clip.labels.tolist() == labels[clip.name].tolist()

@@ -25,6 +25,7 @@ sys.path.insert(0, str(SCRIPTS))
 import download_avenue  # noqa: E402
 import download_dtd  # noqa: E402
 import download_mvtec  # noqa: E402
+import download_shanghaitech  # noqa: E402
 import fetch  # noqa: E402
 from fetch import Archive, FetchError  # noqa: E402
 
@@ -375,14 +376,16 @@ def test_mvtec_killed_while_unpacking(mvtec, server, tmp_path, monkeypatch):
 
 def test_the_lists_are_sound():
     archives = [*download_mvtec.ARCHIVES.values(), download_mvtec.WHOLE]
-    archives += [*download_avenue.CONTENTS, download_dtd.ARCHIVE]
-    assert len(archives) == 19 and len({a.sha256 for a in archives}) == 19
+    archives += [*download_avenue.CONTENTS, download_dtd.ARCHIVE, download_shanghaitech.ARCHIVE]
+    assert len(archives) == 20 and len({a.sha256 for a in archives}) == 20
     assert all(re.fullmatch("[0-9a-f]{64}", a.sha256) for a in archives)
     assert all(url.endswith("/" + a.name) for a in archives for url in a.urls)
     assert np.sum(list(download_mvtec.COUNTS.values()), axis=0).tolist() == [3629, 1725]
 
 
-@pytest.mark.parametrize("script", [download_mvtec, download_avenue, download_dtd])
+@pytest.mark.parametrize(
+    "script", [download_mvtec, download_avenue, download_dtd, download_shanghaitech]
+)
 def test_help_says_what_is_not_verified(script, capsys):
     with pytest.raises(SystemExit, match="0"):
         script.main(["--help"])
@@ -524,3 +527,166 @@ def test_dtd_from_an_archive(dtd, server, tmp_path):
     packed.write_bytes(whole)
     assert dtd("--from", packed) == 0
     assert packed.exists() and not server.log
+
+
+@pytest.fixture
+def campus(tmp_path):
+    """A tiny ShanghaiTech Campus in the official layout: two videos, of four and three frames."""
+    root = tmp_path / "given" / "shanghaitech"
+    (root / "training" / "videos").mkdir(parents=True)
+    motion_jpeg = cv2.VideoWriter_fourcc(*"MJPG")
+    path = str(root / "training" / "videos" / "01_001.avi")
+    writer = cv2.VideoWriter(path, motion_jpeg, 24, (64, 36))
+    noise = np.random.default_rng(0).integers(0, 255, (7, 36, 64, 3), dtype=np.uint8)
+    for frame in noise[:4]:
+        writer.write(frame)  # does not pack well: worth resuming
+    writer.release()
+    (root / "testing" / "frames" / "01_0014").mkdir(parents=True)
+    for index, frame in enumerate(noise[4:]):
+        path = root / "testing" / "frames" / "01_0014" / f"{index:03d}.jpg"
+        assert cv2.imwrite(str(path), frame)
+    masks = np.zeros((3, 36, 64), np.uint8)
+    masks[2, :9] = 1
+    for kind, labels in (("frame", masks.any((1, 2)).astype(np.uint8)), ("pixel", masks)):
+        (root / "testing" / f"test_{kind}_mask").mkdir()
+        np.save(root / "testing" / f"test_{kind}_mask" / "01_0014.npy", labels)
+    return root
+
+
+@pytest.fixture
+def shanghaitech(server, tmp_path, campus, monkeypatch):
+    """download_shanghaitech with that packed here; calling it gives the exit status."""
+    with tarfile.open(tmp_path / "shanghaitech.tar.gz", "w:gz") as tar:
+        tar.add(campus, "shanghaitech")
+    packed = (tmp_path / "shanghaitech.tar.gz").read_bytes()
+    server.files["/shanghaitech.tar.gz"] = packed
+    archive = Archive("shanghaitech.tar.gz", (), hashlib.sha256(packed).hexdigest(), len(packed))
+    monkeypatch.setattr(download_shanghaitech, "ARCHIVE", archive)
+    monkeypatch.setattr(download_shanghaitech, "UNPACKED", 100_000)
+    monkeypatch.setenv("FMABS_CACHE", str(tmp_path / "cache"))
+    to = str(tmp_path / "data")
+    return lambda *more: download_shanghaitech.main(["--to", to, *map(str, more)])
+
+
+@pytest.fixture
+def parts(tmp_path, shanghaitech):
+    """A folder with the archive in seven parts, and something else."""
+    packed = (tmp_path / "shanghaitech.tar.gz").read_bytes()
+    folder, step = tmp_path / "parts", -(-len(packed) // 7)
+    folder.mkdir()
+    for number, letter in enumerate("abcdefg"):
+        piece = packed[number * step : (number + 1) * step]
+        (folder / f"shanghaitech.tar.gz.a{letter}").write_bytes(piece)
+    (folder / "shanghaitech.tar.gz.asc").write_text("a signature, say")
+    return folder
+
+
+def test_shanghaitech_says_that_it_cannot_be_fetched_and_what_to_do(shanghaitech, server, tmp_path):
+    says = r"no training and no testing videos\.\nOpen https://svip-[\s\S]*to \.ag[\s\S]*--from"
+    with pytest.raises(FetchError, match=says):
+        shanghaitech()
+    assert not server.log and not (tmp_path / "data").exists()
+
+
+def test_shanghaitech_from_a_mirror_is_resumed(shanghaitech, server, tmp_path, capsys):
+    server.faults["/shanghaitech.tar.gz"] = ["drop"]
+    assert shanghaitech("--mirror", server.at) == 0
+    printed = capsys.readouterr().out
+    assert "training: 1 of 330 videos, 4 frames" in printed and "Luo, Liu and Gao" in printed
+    assert "testing: 1 of 107 videos, 3 frames" in printed and "make book DATA=" in printed
+    assert "1 abnormal test frames; 1 videos have pixel masks" in printed
+    assert "not the whole of ShanghaiTech Campus" in printed
+    assert ranges(server)[1]  # the second request asked for the rest only
+    assert sorted(os.listdir(tmp_path / "data")) == ["checksums.json", "shanghaitech"]
+    assert sorted(os.listdir(tmp_path / "data" / "shanghaitech")) == ["testing", "training"]
+    assert shanghaitech() == 0 and len(server.log) == 2  # all is there: nothing is asked for
+
+
+def test_shanghaitech_from_another_file_on_a_mirror_is_refused(shanghaitech, server, tmp_path):
+    server.files["/shanghaitech.tar.gz"] = b"another file"
+    with pytest.raises(FetchError, match="shanghaitech.tar.gz.part is not the file it should be"):
+        shanghaitech("--mirror", server.at)
+    assert not (tmp_path / "data" / "shanghaitech").exists()
+
+
+@pytest.mark.parametrize("source", ["parts", "parts/shanghaitech.tar.gz.ac"])
+def test_shanghaitech_from_its_parts(shanghaitech, parts, server, tmp_path, source, capsys):
+    assert shanghaitech("--from", tmp_path / source) == 0
+    printed = capsys.readouterr().out
+    assert "joining 7 parts" in printed and "SHA-256 is the one that anomalib had" in printed
+    assert "testing: 1 of 107 videos, 3 frames" in printed
+    assert sorted(os.listdir(tmp_path / "data")) == ["checksums.json", "shanghaitech"]
+    assert len(list(parts.iterdir())) == 8 and not server.log  # the reader's files are left
+
+
+def test_shanghaitech_from_parts_of_another_release(shanghaitech, parts, monkeypatch, capsys):
+    archive = Archive("shanghaitech.tar.gz", (), "0" * 64)
+    monkeypatch.setattr(download_shanghaitech, "ARCHIVE", archive)
+    assert shanghaitech("--from", parts) == 0
+    assert "their SHA-256 is not the one that anomalib had" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("lost", "says"),
+    [
+        ("aa", "shanghaitech.tar.gz.aa is missing"),
+        ("ad", "shanghaitech.tar.gz.ad is missing: download this part"),
+        ("ag", r"cannot be unpacked.*joined from shanghaitech.tar.gz.aa to .*\.af.*seven parts"),
+    ],
+)
+def test_shanghaitech_with_a_part_missing(shanghaitech, parts, tmp_path, lost, says):
+    (parts / f"shanghaitech.tar.gz.{lost}").unlink()
+    with pytest.raises(FetchError, match=says):
+        shanghaitech("--from", parts)
+    assert not (tmp_path / "data" / "shanghaitech").exists()
+    assert not list(tmp_path.glob("data/downloads/joined*"))
+
+
+@pytest.mark.parametrize("source", ["", "shanghaitech.tar.gz"])
+def test_shanghaitech_from_the_archive(shanghaitech, server, tmp_path, source):
+    packed = tmp_path / "shanghaitech.tar.gz"
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(FetchError, match="shanghaitech.tar.gz is not the file it should be"):
+        shanghaitech("--from", tmp_path / source)
+    packed.write_bytes(whole)
+    assert shanghaitech("--from", tmp_path / source) == 0
+    assert packed.exists() and not server.log
+
+
+@pytest.mark.parametrize("how", [[], ["--copy"]])
+def test_shanghaitech_from_a_folder(shanghaitech, tmp_path, campus, how):
+    for source in (campus, campus.parent):
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        assert shanghaitech("--from", source, *how) == 0
+        assert (tmp_path / "data/shanghaitech/training").is_symlink() == (not how)
+
+
+def test_shanghaitech_from_a_folder_that_holds_something_else(shanghaitech, tmp_path, campus):
+    (tmp_path / "other" / "training").mkdir(parents=True)
+    with pytest.raises(ValueError, match="other/training holds no clips"):
+        shanghaitech("--from", tmp_path / "other")
+    shutil.rmtree(campus / "testing" / "test_frame_mask")
+    with pytest.raises(ValueError, match="no frame labels"):
+        shanghaitech("--from", campus)
+    with pytest.raises(FetchError, match="no such file or folder"):
+        shanghaitech("--from", tmp_path / "nowhere")
+    assert not (tmp_path / "data").exists()
+
+
+def test_shanghaitech_needs_room_for_its_masks(shanghaitech, parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(download_shanghaitech, "UNPACKED", 10**18)
+    for source in (parts, tmp_path / "shanghaitech.tar.gz"):
+        with pytest.raises(fetch.DiskFull, match="are needed"):
+            shanghaitech("--from", source)
+    assert not (tmp_path / "data" / "shanghaitech").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [([], "by this script"), (["--mirror", "http://nearer/"], "http://nearer/shanghaitech.tar.gz")],
+)
+def test_shanghaitech_dry_run_touches_nothing(shanghaitech, server, tmp_path, capsys, more, says):
+    assert shanghaitech("--dry-run", *more) == 0
+    assert says in capsys.readouterr().out
+    assert not server.log and not (tmp_path / "data").exists()

@@ -9,12 +9,23 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from fmabs_lite.data import DTD, minis
+from fmabs_lite.data import DTD, ShanghaiTech, minis
 from fmabs_lite.data.drawing import SPECK
 from fmabs_lite.data.figures import Look, ball, fixed, gait, person
-from fmabs_lite.data.footage import SCRIPTS, TRAINING, VIEWS, Event, Scene, shoot
+from fmabs_lite.data.footage import (
+    CAMPUS,
+    HALVES,
+    NEAR,
+    PAINTS,
+    SCRIPTS,
+    TRAINING,
+    VIEWS,
+    Event,
+    Scene,
+    shoot,
+)
 from fmabs_lite.data.goods import DEFECTS, DRAW, picture
-from fmabs_lite.data.street import FINE, View, film
+from fmabs_lite.data.street import FINE, Paint, View, backdrop, film
 from fmabs_lite.data.textures import CONTRAST, SIDES, palette, texture
 from fmabs_lite.data.textures import DRAW as TEXTURES
 from fmabs_lite.metrics import auroc
@@ -37,6 +48,17 @@ def avenue():
     for number in range(len(SCRIPTS["avenue"])):
         frames, masks = zip(*shoot("avenue", "testing", number, 0), strict=True)
         clips.append((np.stack(frames), np.stack(masks)))
+    return clips
+
+
+@pytest.fixture(scope="module")
+def campus():
+    """All test clips of MiniShanghai at full length: (frames, masks) by scene and number."""
+    clips = {}
+    for name in CAMPUS:
+        for number in range(len(SCRIPTS[name])):
+            frames, masks = zip(*shoot(name, "testing", number, 0), strict=True)
+            clips[name, number] = np.stack(frames), np.stack(masks)
     return clips
 
 
@@ -203,12 +225,94 @@ def test_ped2_layout_and_intervals(drawn):
     assert cells[0, 3].tolist() == [[1], [FEW.frames]]  # the clip in which nothing is normal
 
 
+def test_campus_layout_is_the_official_one(drawn):
+    root = drawn / "shanghaitech"
+    train = sorted(path.name for path in (root / "training/videos").iterdir())
+    assert train == [f"{s}_{k:03d}.avi" for s in ("01", "04", "07") for k in (1, 2)]
+    clips = sorted(path.name for path in (root / "testing/frames").iterdir())
+    assert clips == ["01_0014", "01_0015", "04_0003", "04_0011", "07_0005", "07_0007"]
+    for clip in clips:
+        files = sorted(path.name for path in (root / "testing/frames" / clip).iterdir())
+        assert files == [f"{index:03d}.jpg" for index in range(FEW.frames)]
+        assert cv2.imread(str(root / "testing/frames" / clip / files[0])).shape == (96, 168, 3)
+        labels = np.load(root / f"testing/test_frame_mask/{clip}.npy")
+        masks = np.load(root / f"testing/test_pixel_mask/{clip}.npy")
+        assert labels.dtype == masks.dtype == np.uint8 and masks.max() <= 1
+        assert labels.shape == (FEW.frames,) and masks.shape == (FEW.frames, 96, 168)
+        np.testing.assert_array_equal(labels, masks.any((1, 2)))
+    labels = np.load(drawn / "labels/frame_labels_shanghai.npy")
+    assert labels.shape == (FEW.frames * len(clips),) and labels.dtype == np.uint8
+
+
+def test_campus_is_read_by_the_loader(drawn, tmp_path, monkeypatch):
+    monkeypatch.setenv("FMABS_CACHE", str(tmp_path))
+    read = ShanghaiTech(drawn / "shanghaitech", (96, 168), grey=False)
+    frames = np.stack([frame for frame, _ in shoot(CAMPUS[1], "training", 1, 0, FEW.frames)])
+    np.testing.assert_array_equal(read.train[3].frames, frames.transpose(0, 3, 1, 2))
+    frames, masks = zip(*shoot(CAMPUS[1], "testing", 1, 0, FEW.frames), strict=True)
+    clip = read.test[3]
+    assert clip.name == "04_0011" and clip.labels.all()
+    np.testing.assert_array_equal(clip.masks, np.stack(masks))
+    differences = np.abs(clip.frames - np.stack(frames).transpose(0, 3, 1, 2).astype(float))
+    assert differences.mean() < 6  # JPEG
+
+
+def test_campus_events_show_when_planned_and_one_clip_is_all_abnormal(campus):
+    for (name, number), (_, masks) in campus.items():
+        shown, planned = masks.any((1, 2)), np.zeros(len(masks), bool)
+        for event in SCRIPTS[name][number]:
+            during = slice(max(0, event.start), event.stop)
+            assert shown[during].mean() > 0.8, (name, event)
+            planned[max(0, event.start - 5) : event.stop + 5] = True
+        assert not (shown & ~planned).any()
+        whole = (name, number) == ("shanghaitech/04", 1)
+        assert shown.all() if whole else 0.3 < shown.mean() < 0.75
+
+
+def test_campus_scenes_differ_in_view_street_and_keeping_of_sides():
+    empty = [backdrop(VIEWS[name], np.random.default_rng(0), PAINTS[name]) for name in CAMPUS]
+    for one in range(3):
+        for other in range(one):
+            assert np.abs(empty[one] - empty[other].astype(float)).mean() > 20
+    lawn = empty[1][:, -20:].astype(int)  # to the right of scene 04's path, away from the house
+    assert (lawn[..., 1] > lawn[..., 2]).mean() > 0.9
+    for name in CAMPUS:
+        scene = Scene(VIEWS[name], 24, 40, np.random.default_rng(0), NEAR.get(name, 1))
+        for walker in scene.crowd(8):
+            feet = walker.balls[:, 4:8].mean(1)
+            way, y = np.sign(feet[-1, 0] - feet[0, 0]), feet[:, 1].mean()
+            half = 1 if y < (HALVES[1][1] + HALVES[-1][0]) / 2 else -1
+            assert way == half * (-1 if name == "shanghaitech/04" else 1) or 3 < y < 4.2
+
+
+def test_an_upright_view_is_walked_through_from_below_to_above():
+    view = VIEWS["shanghaitech/04"]
+    for share in (0.0, 0.3, 1.0):
+        point = np.array([[view.spot(2.0, share), 2.0, 0.9]])
+        _, v = view.project(point)[0][0]
+        assert v == pytest.approx((1 - share) * view.height * FINE, abs=0.5)
+    first, last = (view.project(np.array([[x, 2.0, 0.9]]))[0][0] for x in (6.0, 12.0))
+    assert abs(last[0] - first[0]) < 0.2 * (first[1] - last[1])  # up, not across
+
+
+def test_paint_changes_the_street_and_nothing_else():
+    view = View((0, -10, 4), (0, 3, 0), focal=60, height=40, width=60)
+    plain, painted = (
+        backdrop(view, np.random.default_rng(0), paint) for paint in (Paint(), Paint(wall=150))
+    )
+    changed = (plain != painted).any(-1)
+    assert changed[:15].mean() > 0.3 and not changed[60:].any()  # the wall is above, far away
+
+
 def test_every_promised_event_is_staged():
     staged = {name: {e.kind for clip in SCRIPTS[name] for e in clip} for name in SCRIPTS}
     assert staged["avenue"] == {
         "running", "throwing", "wrong direction", "bicycle", "loitering"
     }  # fmt: skip
     assert staged["ucsd_ped2"] == {"bicycle", "skater", "cart"}
+    assert set().union(*(staged[name] for name in CAMPUS)) == {
+        "bicycle", "running", "throwing", "skater", "cart", "wrong direction"
+    }  # fmt: skip
     assert all(len(clip) >= 2 for clip in SCRIPTS["avenue"])
 
 
@@ -250,6 +354,15 @@ def test_frame_difference_does_not_solve_the_street(avenue):
             for frames, _ in avenue
         ]
         assert 0.55 < auroc(np.concatenate(scores), labels) < 0.85
+
+
+def test_frame_difference_does_not_solve_the_campus(campus):
+    labels = np.concatenate([masks.any((1, 2)) for _, masks in campus.values()])
+    scores = [
+        frame_difference(frames.transpose(0, 3, 1, 2), 2.0).max((1, 2))
+        for frames, _ in campus.values()
+    ]
+    assert 0.5 < auroc(np.concatenate(scores), labels) < 0.85
 
 
 def test_people_walk_on_the_ground_and_swing_their_legs():
@@ -339,13 +452,14 @@ def test_second_label_set_marks_whole_events_a_little_differently(tmp_path):
 def test_same_seed_same_arrays_also_in_another_process(drawn, tmp_path):
     jobs = [("avenue", "testing", 4), ("avenue", "training", 0)]
     jobs += [("ucsd_ped2", "testing", 3), ("ucsd_ped2", "training", 2)]
+    jobs += [(CAMPUS[2], "testing", 0), (CAMPUS[0], "training", 1)]
     jobs += [("mvtec", category, f"test/{defect}") for category in DRAW for defect in DEFECTS]
     jobs += [("dtd", "images", kind) for kind in TEXTURES]
     for job in jobs:
         minis.write(tmp_path, 0, FEW, job)
     again, first = decoded(tmp_path), decoded(drawn)
     pictures = 2 * FEW.each * len(DRAW) * len(DEFECTS) + FEW.textures * len(TEXTURES)
-    assert len(again) == 3 + 3 * FEW.frames + pictures
+    assert len(again) == 3 + 3 * FEW.frames + 3 + FEW.frames + pictures
     for name, array in again.items():
         np.testing.assert_array_equal(array, first[name], err_msg=name)
 

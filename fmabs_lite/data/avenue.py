@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fmabs_lite.data.clips import Clip, cached, find_clips, load_frames
+from fmabs_lite.data.clips import Clip, cached, find_beside, find_clips, find_folder, load_frames
 from fmabs_lite.data.files import number_in, resize_mask
 from fmabs_lite.data.folder import DataError
 
@@ -92,14 +92,8 @@ class Avenue:
         return Clip(f"{number:02d}", frames, labels, masks)
 
     def _videos(self, split: str) -> Path:
-        places = [f"{split}_videos", f"{split}/frames", split]
-        for place in places:
-            if (self.root / place).is_dir():
-                return self.root / place
-        raise DataError(
-            f"{self.root} has no {split} videos: looked for the folders {', '.join(places)}. "
-            f"Unpack CUHK Avenue there."
-        )
+        places = (f"{split}_videos", f"{split}/frames", split)
+        return find_folder(self.root, places, f"{split} videos", "CUHK Avenue")
 
 
 def frame_labels(root: Path | str, labels: str = "masks") -> dict[str, np.ndarray]:
@@ -162,11 +156,9 @@ def _interval_labels(root: Path) -> dict[int, np.ndarray]:
 
 
 def _interval_file(root: Path) -> Path:
-    places = [root, root / "labels", root.parent / "labels"]
-    for place in places:
-        if (place / INTERVAL_FILE).is_file():
-            return place / INTERVAL_FILE
-    looked = ", ".join(map(str, places))
+    path, looked = find_beside(root, INTERVAL_FILE)
+    if path is not None:
+        return path
     raise DataError(
         f"labels='intervals' needs {INTERVAL_FILE}, which is in none of {looked}. It comes with "
         f"the code of MNAD; put it there, or use labels='masks'."

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from fmabs_lite.data.files import frame_files, image_files, number_in, read_image, resize
 from fmabs_lite.data.folder import DataError, cache_dir
 
+Key = TypeVar("Key", int, tuple[int, int])
 UNFINISHED = {".part", ".partial", ".crdownload", ".download", ".aria2", ".tmp"}
 
 
@@ -77,12 +79,33 @@ class Windows:
         return torch.from_numpy(batch)
 
 
-def find_clips(folder: Path) -> dict[int, Path]:
+def find_folder(root: Path, places: Sequence[str], what: str, title: str) -> Path:
+    """The first of the folders `places` in `root` that is there; it holds `what` of set `title`.
+
+    Raises DataError if there is none.
+    """
+    for place in places:
+        if (root / place).is_dir():
+            return root / place
+    raise DataError(
+        f"{root} has no {what}: looked for the folders {', '.join(places)}. Unpack {title} there."
+    )
+
+
+def find_beside(root: Path, name: str) -> tuple[Path | None, str]:
+    """The file `name` of public evaluation code, and the folders where it may lie, for messages."""
+    places = [root, root / "labels", root.parent / "labels"]
+    found = [place / name for place in places if (place / name).is_file()]
+    return (found[0] if found else None), ", ".join(map(str, places))
+
+
+def find_clips(folder: Path, key: Callable[[str, Path], Key] = number_in) -> dict[Key, Path]:
     """The clips in `folder` by number: .avi files, and folders of numbered images.
 
-    Raises DataError for a partial download beside them, and if there is no clip at all.
+    `key(name, path)` gives a clip's number, or numbers, and the clips come in their order. Raises
+    DataError for a partial download beside them, and if there is no clip at all.
     """
-    found: dict[int, Path] = {}
+    found: dict[Key, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name.endswith("_gt"):
             continue  # UCSD puts the masks of Test001 into Test001_gt, among the clips
@@ -92,9 +115,9 @@ def find_clips(folder: Path) -> dict[int, Path]:
                 f"download the video again."
             )
         if path.suffix.lower() == ".avi":
-            found[number_in(path.stem, path)] = path
+            found[key(path.stem, path)] = path
         elif path.is_dir() and image_files(path):
-            found.setdefault(number_in(path.name, path), path)
+            found.setdefault(key(path.name, path), path)
     if not found:
         raise DataError(
             f"{folder} holds no clips: neither .avi files nor folders of numbered images. "

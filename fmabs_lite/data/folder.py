@@ -10,6 +10,7 @@ NAMES = {
     "mvtec": ("mvtec", "mvtec_ad", "mvtec_anomaly_detection"),
     "avenue": ("avenue", "Avenue Dataset", "Avenue_Dataset"),
     "ped2": ("ucsd_ped2", "ped2", "UCSDped2", "UCSD_Anomaly_Dataset.v1p2/UCSDped2"),
+    "shanghaitech": ("shanghaitech", "ShanghaiTech", "shanghai", "shtech"),
     "dtd": ("dtd", "dtd-r1.0.1"),
 }
 
@@ -52,12 +53,17 @@ class DataFolder:
         return self._find("ped2", "UCSD Ped2")
 
     @property
+    def shanghaitech(self) -> Path:
+        """Folder of ShanghaiTech Campus. Raises DataError if there is none."""
+        return self._find("shanghaitech", "ShanghaiTech Campus")
+
+    @property
     def dtd(self) -> Path:
         """Folder of the Describable Textures Dataset. Raises DataError if there is none."""
         return self._find("dtd", "DTD, the Describable Textures Dataset,")
 
     def has(self, key: str) -> bool:
-        """Whether the set "mvtec", "avenue", "ped2" or "dtd" is here."""
+        """Whether the set "mvtec", "avenue", "ped2", "shanghaitech" or "dtd" is here."""
         return any((self.root / name).is_dir() for name in NAMES[key])
 
     def _find(self, key: str, title: str) -> Path:
@@ -132,13 +138,14 @@ def _show_banner(folder: DataFolder) -> None:
         text = (
             "> **Drawn data.** These pictures and videos were drawn by code. They show how things "
             "work; they measure nothing about the real benchmarks. To use real data, set `data` "
-            "to a folder that holds MVTec AD, Avenue, UCSD Ped2 or DTD."
+            "to a folder that holds MVTec AD, Avenue, UCSD Ped2, ShanghaiTech or DTD."
         )
     else:
         text = (  # the folder's own name only: a built page may be published
             f"> **Real data** from the folder `{folder.root.name}`. Sources: MVTec AD, MVTec "
             "Software GmbH, CC BY-NC-SA 4.0; CUHK Avenue, Lu et al. 2013, for research; UCSD Ped2, "
-            "Mahadevan et al. 2010; DTD, Cimpoi et al. 2014, for research."
+            "Mahadevan et al. 2010; ShanghaiTech Campus, Luo et al. 2017; DTD, Cimpoi et al. "
+            "2014, for research."
         )
     display(Markdown(text))
 

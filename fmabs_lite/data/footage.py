@@ -1,7 +1,8 @@
-"""What happens in each clip of MiniAvenue and MiniPed2.
+"""What happens in each clip of MiniAvenue, MiniPed2 and the three scenes of MiniShanghai.
 
-On the near half of the path people walk to the right, on the far half to the left; nobody stops,
-hurries or rides. Test clips add `Event`s to such a crowd.
+On the near half of the path people walk to the right, on the far half to the left (in scene 04 of
+MiniShanghai the other way round); nobody stops, hurries or rides. Test clips add `Event`s to such a
+crowd.
 """
 
 from __future__ import annotations
@@ -14,16 +15,32 @@ import numpy as np
 
 from fmabs_lite.data.drawing import generator
 from fmabs_lite.data.figures import Look, Puppet, ball, cart, cyclist, gait, join, person, skater
-from fmabs_lite.data.street import View, backdrop, film
+from fmabs_lite.data.street import Paint, View, backdrop, film
 
-HALVES = {1: (0.8, 3.2), -1: (3.6, 6.5)}  # y of those who walk to the right, and to the left
+HALVES = {1: (0.8, 3.2), -1: (3.6, 6.5)}  # y of the near half of the path, and of the far one
+CAMPUS = ("shanghaitech/01", "shanghaitech/04", "shanghaitech/07")
 VIEWS = {
     "avenue": View((-4.5, -6.5, 3.2), (2.0, 3.5, 1.0), focal=165, height=108, width=192),
     "ucsd_ped2": View((0.0, -22.0, 20.0), (0.0, 3.4, 0.0), focal=285, height=120, width=180),
+    "shanghaitech/01": View((3.0, -8.0, 5.0), (3.0, 3.0, 0.8), focal=160, height=96, width=168),
+    "shanghaitech/04": View(
+        (0.0, 3.4, 9.0), (9.0, 3.4, 0.0), focal=140, height=96, width=168, upright=True
+    ),
+    "shanghaitech/07": View((-8.0, -6.0, 6.5), (1.5, 3.4, 0.4), focal=165, height=96, width=168),
 }
-RATES = {"avenue": 25, "ucsd_ped2": 10}  # frames a second
-LENGTHS = {"avenue": 150, "ucsd_ped2": 100}  # frames a clip
-CROWDS = {"avenue": (6, 12), "ucsd_ped2": (6, 25)}  # fewest and most walkers of a clip, exclusive
+PAINTS = {
+    "shanghaitech/01": Paint((0.6, 0.6), 128, (16.0, -6.0, -14.0), wall_tint=(2.0, 2.0, 0.0)),
+    "shanghaitech/04": Paint((2.4, 1.6), 108, (-3.0, 0.0, 5.0), wall=150),
+    "shanghaitech/07": Paint((0.5, 1.2), 168, (4.0, 2.0, -14.0), (-4.0, 4.0, -40.0), 132),
+}
+RATES = {"avenue": 25, "ucsd_ped2": 10, **dict.fromkeys(CAMPUS, 24)}  # frames a second
+LENGTHS = {"avenue": 150, "ucsd_ped2": 100, **dict.fromkeys(CAMPUS, 72)}  # frames a clip
+CROWDS = {  # fewest and most walkers of a clip, exclusive
+    "avenue": (6, 12),
+    "ucsd_ped2": (6, 25),
+    **dict.fromkeys(CAMPUS, (4, 9)),
+}
+NEAR = {"shanghaitech/04": -1}  # the way of the near half, where it is not 1
 
 
 @dataclass(frozen=True)
@@ -36,7 +53,7 @@ class Event:
     kind: str
     start: int
     stop: int
-    far: bool = False  # on the far half of the path, going left
+    far: bool = False  # on the far half of the path, going the other way
 
 
 SCRIPTS: dict[str, list[list[Event]]] = {
@@ -55,8 +72,20 @@ SCRIPTS: dict[str, list[list[Event]]] = {
         [Event("cart", -40, 130), Event("bicycle", 35, 110, far=True)],
         [Event("bicycle", 5, 85, far=True), Event("skater", 60, 130)],
     ],
+    "shanghaitech/01": [
+        [Event("bicycle", 16, 60)],
+        [Event("running", 8, 32), Event("throwing", 42, 68, far=True)],
+    ],
+    "shanghaitech/04": [
+        [Event("skater", 14, 58)],
+        [Event("cart", -40, 130)],
+    ],
+    "shanghaitech/07": [
+        [Event("wrong direction", 20, 54)],
+        [Event("throwing", 8, 30), Event("bicycle", 48, 128)],
+    ],
 }
-TRAINING = {"avenue": 4, "ucsd_ped2": 4}  # clips
+TRAINING = {"avenue": 4, "ucsd_ped2": 4, **dict.fromkeys(CAMPUS, 2)}  # clips
 
 
 def shoot(
@@ -67,16 +96,16 @@ def shoot(
     Yields RGB uint8 (H, W, 3) and the event mask, bool (H, W), frame by frame.
     """
     rng = generator(seed, name, part, number)
-    scene = Scene(VIEWS[name], RATES[name], frames or LENGTHS[name], rng)
+    scene = Scene(VIEWS[name], RATES[name], frames or LENGTHS[name], rng, NEAR.get(name, 1))
     puppets = scene.crowd(int(rng.integers(*CROWDS[name])))
     if part == "testing":
         puppets += [scene.play(event) for event in SCRIPTS[name][number]]
     return film(scene.view, puppets, _street(name, seed), rng)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=len(VIEWS))
 def _street(name: str, seed: int) -> np.ndarray:
-    return backdrop(VIEWS[name], generator(seed, "street"))
+    return backdrop(VIEWS[name], generator(seed, "street"), PAINTS.get(name, Paint()))
 
 
 @dataclass
@@ -87,17 +116,18 @@ class Scene:
     rate: int
     frames: int
     rng: np.random.Generator
+    near: int = 1  # the way of those on the near half of the path: 1 right, -1 left
 
     def crowd(self, count: int) -> list[Puppet]:
         """Walkers spread over both halves of the path, each in the picture at some time."""
         walkers = []
-        for way, (low, high) in HALVES.items():
-            lanes = count // 2 + (count % 2 if way > 0 else 0)
+        for half, (low, high) in HALVES.items():
+            lanes = count // 2 + (count % 2 if half > 0 else 0)
             for lane in range(lanes):
                 y = low + (high - low) * (lane + self.rng.uniform(0.1, 0.9)) / lanes
-                walkers += self._party(way, y)
+                walkers += self._party(half * self.near, y)
         if self.rng.random() < 0.5:  # someone close to the camera
-            walkers += self._party(1, self.rng.uniform(-0.6, 0.4))
+            walkers += self._party(self.near, self.rng.uniform(-0.6, 0.4))
         return walkers
 
     def _party(self, way: int, y: float) -> list[Puppet]:
@@ -157,7 +187,8 @@ class Scene:
 
     def _side(self, event: Event) -> tuple[int, float]:
         """The way to go, 1 right or -1 left, and a y on that half of the path."""
-        return (-1, self.rng.uniform(3.8, 5.5)) if event.far else (1, self.rng.uniform(0.2, 2.0))
+        way = -self.near if event.far else self.near
+        return way, self.rng.uniform(3.8, 5.5) if event.far else self.rng.uniform(0.2, 2.0)
 
     def run(self, event: Event) -> Puppet:
         """A walker begins to run, and walks again at the end."""

@@ -1,6 +1,7 @@
 """The drawn street and the cameras that watch it.
 
-One street, two `View`s: MiniAvenue's stands beside the path, MiniPed2's looks down from afar.
+A `View` is a camera: MiniAvenue's stands beside the path, MiniPed2's looks down from afar, and
+MiniShanghai has three. A `Paint` gives the street other slabs and colours.
 `film` draws puppets into it, nearer ones over farther ones, with their shadows, and returns what
 the sensor sees and where an event shows.
 """
@@ -33,6 +34,7 @@ class View:
     focal: float  # pixels of the final frame
     height: int
     width: int
+    upright: bool = False  # the path runs up the picture, not from left to right
 
     def axes(self) -> np.ndarray:
         """Rows: right, down, forward, as unit vectors of the street."""
@@ -56,24 +58,41 @@ class View:
         return np.stack([u, v, np.full_like(u, self.focal)], -1) @ self.axes()
 
     def spot(self, y: float, share: float) -> float:
-        """The x where a person's middle at `y` is at `share` (0 left ... 1 right) of the width."""
+        """The x where a person's middle at `y` is at `share` (0 ... 1) of the way through.
+
+        The way is that of growing x: to the right or, in an upright view, up the picture.
+        """
         x = np.linspace(-40, 40, 401)
         places, depth = self.project(np.stack([x, 0 * x + y, 0 * x + 0.9], 1))
         ahead = depth > 1
+        if self.upright:
+            return float(np.interp((share - 1) * self.height * FINE, -places[ahead, 1], x[ahead]))
         return float(np.interp(share * self.width * FINE, places[ahead, 0], x[ahead]))
 
 
-def backdrop(view: View, rng: np.random.Generator) -> np.ndarray:
+@dataclass(frozen=True)
+class Paint:
+    """What a street is made of. Tints are added to grey levels, as (red, green, blue)."""
+
+    slab: tuple[float, float] = (1.2, 0.8)  # metres along x and y
+    path: float = 152  # mean grey level
+    path_tint: tuple[float, float, float] = (2.0, -2.0, -9.0)
+    grass_tint: tuple[float, float, float] = (-13.0, 0.0, -36.0)
+    wall: float = 116
+    wall_tint: tuple[float, float, float] = (9.0, -16.0, -30.0)
+
+
+def backdrop(view: View, rng: np.random.Generator, paint: Paint = Paint()) -> np.ndarray:
     """The empty street: RGB uint8 (H*FINE, W*FINE, 3)."""
     rays, eye = view.rays(2 * FINE), np.array(view.eye)
     with np.errstate(divide="ignore", invalid="ignore"):
         down = np.where(rays[..., 2] < 0, -eye[2] / rays[..., 2], np.inf)
-        far = (WALL - eye[1]) / rays[..., 1]
+        far = np.where(rays[..., 1] > 0, (WALL - eye[1]) / rays[..., 1], np.inf)
     on_wall = far < down
     reach = np.minimum(down, far)[..., None]
     spot = eye + rays * np.where(np.isfinite(reach), reach, 0)
     x, y, z = np.moveaxis(spot, -1, 0)
-    picture = np.where(on_wall[..., None], _house(x, z, rng), _ground(x, y, rng))
+    picture = np.where(on_wall[..., None], _house(x, z, rng, paint), _ground(x, y, rng, paint))
     picture += rng.normal(0, 3, picture.shape[:2])[..., None]
     fine = (view.width * FINE, view.height * FINE)
     small = cv2.resize(picture, fine, interpolation=cv2.INTER_AREA)
@@ -87,27 +106,28 @@ def _cells(x, y, rng) -> np.ndarray:
     return table[np.floor(x).astype(int) % 64, np.floor(y).astype(int) % 64]
 
 
-def _ground(x, y, rng) -> np.ndarray:
+def _ground(x, y, rng, paint: Paint) -> np.ndarray:
     """Slabs on the path, kerbs, grass in front of it and a hedge bed behind."""
-    row = np.floor(y / 0.8)
-    shift = x / 1.2 + 0.5 * (row % 2)
-    joint = (np.abs((y / 0.8) % 1 - 0.5) > 0.47) | (np.abs(shift % 1 - 0.5) > 0.48)
-    slab = 152 + 7 * _cells(shift, row, rng) - 22 * joint
+    long, wide = paint.slab
+    row = np.floor(y / wide)
+    shift = x / long + 0.5 * (row % 2)
+    joint = (np.abs((y / wide) % 1 - 0.5) > 0.47) | (np.abs(shift % 1 - 0.5) > 0.48)
+    slab = paint.path + 7 * _cells(shift, row, rng) - 22 * joint
     grass = 92 + 12 * _cells(6 * x, 6 * y, rng) + 10 * _cells(1.3 * x, 1.7 * y, rng)
     kerb = (np.abs(y + 1.3) < 0.12) | (np.abs(y - 7.2) < 0.12)
     colour = np.where(
         ((y < -1.3) | (y > 7.2))[..., None],
-        grass[..., None] + (-13.0, 0.0, -36.0),
-        slab[..., None] + (2.0, -2.0, -9.0),
+        grass[..., None] + paint.grass_tint,
+        slab[..., None] + paint.path_tint,
     )
     return np.where(kerb[..., None], np.array([176.0, 172, 164]), colour)
 
 
-def _house(x, z, rng) -> np.ndarray:
+def _house(x, z, rng, paint: Paint) -> np.ndarray:
     """A brick front with windows and doors; sky above it."""
     row = np.floor(z / 0.25)
-    brick = 116 + 9 * _cells(x / 0.5 + 0.5 * (row % 2), row, rng)
-    colour = brick[..., None] + (9.0, -16.0, -30.0)
+    brick = paint.wall + 9 * _cells(x / 0.5 + 0.5 * (row % 2), row, rng)
+    colour = brick[..., None] + paint.wall_tint
     bay, high = x % 5.0, z % 3.2
     window = (np.abs(bay - 1.5) < 0.75) & (np.abs(high - 1.9) < 0.75)
     frame = (np.abs(bay - 1.5) < 0.87) & (np.abs(high - 1.9) < 0.87)
