@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Protocol
@@ -48,6 +48,7 @@ def fit(
     precision: str = "fp32",
     milestones: Sequence[float] = (),
     checkpoint: str | Path | None = None,
+    watch: Callable[[int], object] | None = None,
 ) -> list[float]:
     """Train in place for a fixed number of steps; return the loss of each step.
 
@@ -61,12 +62,13 @@ def fit(
         precision: "fp32", or "bf16" for autocast where the processor has it.
         checkpoint: a path, or a bare name, which is kept in the runner's folder while a chapter
             is being run and ignored otherwise. A run that was killed goes on from it.
+        watch: called after each step with the number of steps done; it may score, and must not
+            draw random numbers. No result of the book is chosen by it (chapter 11).
     Raises:
         ValueError: for an unknown precision, or a checkpoint of another configuration.
     """
     device = best_device()
-    # channels_last: the layout in which convolutions are fastest, on a CPU and on a GPU.
-    detector.to(device, memory_format=torch.channels_last).train()
+    detector.to(device, memory_format=layout(detector)).train()
     if isinstance(data, Tensor):  # bytes, so a category fits beside the network: nothing to load
         data = data.to(device)
     trained = [p for p in detector.parameters() if p.requires_grad]
@@ -90,9 +92,21 @@ def fit(
             schedule.step()
             losses.append(loss.item())
             keeper.save(losses)
+            if watch is not None:
+                watch(len(losses))
+                detector.train()
         keeper.save(losses, now=True)
     optimiser.zero_grad(set_to_none=True)  # a trained network need not hold its last gradients
     return losses
+
+
+def layout(detector: Detector) -> torch.memory_format:
+    """The layout in which 2-D convolutions are fastest, on a CPU and on a GPU.
+
+    3-D convolutions refuse it; a detector that holds any stays as it is.
+    """
+    solid = any(p.dim() == 5 for p in detector.parameters())
+    return torch.preserve_format if solid else torch.channels_last
 
 
 def schedule_of(optimiser: torch.optim.Optimizer, steps: int, milestones: Sequence[float]):

@@ -19,8 +19,8 @@ from fmabs_lite.models.mnad import (
     memory_score,
     read,
     separateness,
+    updated,
     weighted_error,
-    write,
 )
 from fmabs_lite.training import collect, fit
 
@@ -121,18 +121,18 @@ def test_writing_by_hand():
     # Item 1 has .6, .8, 0; only query 1 is its own, with the largest share.
     other = np.array([0.0, 1.0]) + np.array([0.6, 0.8])
     want = [v / np.linalg.norm(v) for v in (own, other)]
-    assert np.allclose(write(QUERY, ITEMS), want, atol=1e-6)
+    assert np.allclose(updated(QUERY, ITEMS), want, atol=1e-6)
 
 
 def test_an_item_that_no_query_chose_stays():
     items = unit([1, 0], [0, 1], [-1, 0])
-    assert torch.allclose(write(QUERY, items)[2], items[2])
+    assert torch.allclose(updated(QUERY, items)[2], items[2])
 
 
 def test_items_keep_length_one():
     torch.manual_seed(0)
     query, items = F.normalize(torch.randn(50, 6), dim=1), F.normalize(torch.rand(4, 6), dim=1)
-    assert torch.allclose(write(query, items).norm(dim=1), torch.ones(4))
+    assert torch.allclose(updated(query, items).norm(dim=1), torch.ones(4))
 
 
 def test_compactness_and_separateness_by_hand():
@@ -165,7 +165,7 @@ def test_training_updates_the_memory_after_it_was_read_and_scoring_does_not():
     assert torch.equal(memory.items, before)
     again, _ = memory.train()(feature)
     assert torch.equal(again, answer)
-    assert torch.allclose(memory.items, write(query, before)) and not memory.items.requires_grad
+    assert torch.allclose(memory.items, updated(query, before)) and not memory.items.requires_grad
     assert not torch.allclose(memory.items, before)
 
 

@@ -43,6 +43,19 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_random_state_alone(
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
 
 
+def test_to_watch_a_training_does_not_change_it():
+    watched, alone, seen = detector(), detector(), []
+
+    def watch(done: int) -> None:
+        seen.append((done, collect(watched, DATA)["S_o"].mean()))
+
+    fit(watched, DATA, steps=5, watch=watch)
+    fit(alone, DATA, steps=5)
+    assert torch.equal(weights(watched), weights(alone))
+    assert [done for done, _ in seen] == [1, 2, 3, 4, 5] and watched.training
+    assert len({score for _, score in seen}) == 5
+
+
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
     whole = detector()

@@ -29,7 +29,7 @@ def read(query: Tensor, items: Tensor) -> Tensor:
     return weights @ items
 
 
-def write(query: Tensor, items: Tensor) -> Tensor:
+def updated(query: Tensor, items: Tensor) -> Tensor:
     """Move each item towards the queries that are nearest to it (chapter 11).
 
     An item gains the sum of its queries, weighted by their share of its attention, the largest
@@ -88,7 +88,7 @@ class Memory(nn.Module):
     @torch.no_grad()
     def update(self, query: Tensor) -> None:
         # A new tensor: the graph of this step still needs the old one.
-        self.items = write(query, self.items)
+        self.items = updated(query, self.items)
 
 
 class MemoryNet(nn.Module):
