@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 help:
 	@echo "make book                   run every chapter, build the pages"
-	@echo "make book DATA=~/data       the same on MVTec AD, DTD, Avenue, Ped2 there"
+	@echo "make book DATA=~/data       the same on the real data sets there"
 	@echo "make book PROFILE=cpu       with the values of another profile: quick, cpu, full"
 	@echo "make test                   check everything"
 	@echo "make clean                  remove what was built; downloads and drawn data stay"

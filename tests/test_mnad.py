@@ -211,11 +211,10 @@ def test_mnads_own_score_by_hand():
 
 
 def test_the_weighted_error_by_hand():
-    error = torch.tensor([[[0.25, 0.0]]])  # in [0, 1]; 1 and 0 in [-1, 1]
-    assert torch.isclose(weighted_error(error), torch.tensor(1.0))
-    error = torch.tensor([[[0.25, 0.5]]])
-    w = 1 - np.exp([-1.0, -2.0])
-    assert np.isclose(weighted_error(error), (w * [1, 2]).sum() / w.sum())
+    assert torch.isclose(weighted_error(torch.tensor([[[0.25, 0.0]]])), torch.tensor(0.25))
+    w = 1 - np.exp([-0.25, -0.5])
+    error = weighted_error(torch.tensor([[[0.25, 0.5]]]))
+    assert np.isclose(error, (w * [0.25, 0.5]).sum() / w.sum())
     assert weighted_error(torch.zeros(1, 2, 2)) == 0
 
 

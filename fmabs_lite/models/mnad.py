@@ -226,10 +226,9 @@ class Mnad(Detector):
 def weighted_error(error: Tensor) -> Tensor:
     """One frame's squared error (1, H, W), each pixel weighted by the error itself (chapter 11).
 
-    MNAD asks with it whether a test frame is sound enough to be remembered. The weight is
-    1 − exp(−e), with e the error of images in [-1, 1], four times the one given.
+    MNAD asks with it whether a test frame is sound enough to be remembered. The weight of a pixel
+    is 1 − exp(−e); images are in [0, 1].
     """
-    error = 4 * error
     weights = 1 - torch.exp(-error)
     return (weights * error).sum() / weights.sum().clamp(min=1e-12)
 
