@@ -66,7 +66,10 @@ def frame_scores(
 
 
 def median(scores: np.ndarray, videos: np.ndarray, width: int) -> np.ndarray:
-    """Median over `width` frames, within each video; the ends are mirrored (HF2VAD, PKG-Net)."""
+    """Median over `width` frames, within each video; the ends are mirrored (chapters 11, 12).
+
+    HF2VAD takes 17 frames, PKG-Net 19; PKG-Net's code sets zeros beyond the ends.
+    """
     return each_video(lambda part: ndimage.median_filter(part, width), scores, videos)
 
 
@@ -75,9 +78,53 @@ def average(scores: np.ndarray, videos: np.ndarray, width: int) -> np.ndarray:
     return each_video(lambda part: ndimage.uniform_filter1d(part, width), scores, videos)
 
 
-def gaussian(scores: np.ndarray, videos: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur of σ frames, within each video; the ends are mirrored (Jigsaw)."""
-    return each_video(lambda part: ndimage.gaussian_filter1d(part, sigma), scores, videos)
+def gaussian(
+    scores: np.ndarray, videos: np.ndarray, sigma: float, radius: int | None = None
+) -> np.ndarray:
+    """Gaussian blur of σ frames, within each video; the ends are mirrored (Jigsaw).
+
+    It reaches `radius` frames to each side, 4 σ when None. Jigsaw cuts σ = 20 off at 24.
+    """
+    return each_video(
+        lambda part: ndimage.gaussian_filter1d(part, sigma, radius=radius), scores, videos
+    )
+
+
+def painted(
+    values: np.ndarray,
+    where: np.ndarray,
+    boxes: np.ndarray,
+    clips: Sequence[Clip],
+    block: int = 1,
+    width: int = 5,
+) -> np.ndarray:
+    """Paint each object's value into its box, blur in space and time, take each frame's highest.
+
+    So a value that its box does not keep for some frames, at the same place, counts for less
+    (Jigsaw; chapter 13). Where nothing was painted there is 0.
+
+    Args:
+        values: (K,), not negative; of two boxes that overlap the higher value shows.
+        where: int (K, 2), number of the clip and of the frame of each object.
+        boxes: int (K, 4), x0, y0, x1, y1 in pixels, x1 and y1 not included.
+        clips: the videos.
+        block: side of a cell in pixels; every cell that a box touches is painted.
+        width: of the mean filter, in cells and in frames; outside there is 0.
+    Returns:
+        (N,), for every frame of all clips.
+    """
+    scores = []
+    for number, clip in enumerate(clips):
+        frames, _, height, across = clip.frames.shape
+        grid = np.zeros((frames, -(-height // block), -(-across // block)), np.float32)
+        for k in np.flatnonzero(where[:, 0] == number):
+            x0, y0, x1, y1 = boxes[k]
+            rows, columns = slice(y0 // block, -(-y1 // block)), slice(x0 // block, -(-x1 // block))
+            cells = grid[where[k, 1], rows, columns]
+            np.maximum(cells, values[k], out=cells)
+        blurred = ndimage.uniform_filter(grid, width, mode="constant")
+        scores.append(blurred.max(axis=(1, 2)))
+    return np.concatenate(scores).astype(np.float64)
 
 
 def each_video(

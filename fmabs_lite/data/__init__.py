@@ -2,20 +2,26 @@
 
 from fmabs_lite.data.avenue import Avenue
 from fmabs_lite.data.clips import Clip, Windows
+from fmabs_lite.data.cubes import Cubes
 from fmabs_lite.data.dtd import DTD
 from fmabs_lite.data.folder import DataError, DataFolder, open_data
+from fmabs_lite.data.foreground import objects
 from fmabs_lite.data.mvtec import Images, MVTecAD
 from fmabs_lite.data.ped2 import UCSDPed2
+from fmabs_lite.data.shanghaitech import ShanghaiTech
 
 __all__ = [
     "Avenue",
     "Clip",
+    "Cubes",
     "DTD",
     "DataError",
     "DataFolder",
     "Images",
     "MVTecAD",
+    "ShanghaiTech",
     "UCSDPed2",
     "Windows",
+    "objects",
     "open_data",
 ]

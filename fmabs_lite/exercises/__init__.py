@@ -12,6 +12,8 @@ from fmabs_lite.exercises import (  # noqa: F401 - importing a file registers it
     chapter_08,
     chapter_09,
     chapter_10,
+    chapter_11,
+    chapter_12,
 )
 from fmabs_lite.exercises.registry import check, exercise
 

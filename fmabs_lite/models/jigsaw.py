@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from fmabs_lite.detector import Detector
 
 SIDE = 3  # patches along each side of a spatial puzzle
-DROPPED = 0.3  # share of channels that dropout silences
 
 
 class Puzzle(NamedTuple):
@@ -93,6 +92,8 @@ class Jigsaw(Detector):
         still: a cube in which no pixel differs by this much between its first and last frame
             keeps its order: nobody could tell. 0.2 in the released command line.
         untouched: share of cubes that draw no shuffle, 1e-4 in the released code.
+        dropout: share of channels behind the trunk that a cube loses while training; 0.3 in the
+            released code. Few channels need them all.
     Raises:
         ValueError: when frames, channels or size do not fit the batch, the size is no multiple
             of 16, or a batch to train on has one cube only.
@@ -100,7 +101,7 @@ class Jigsaw(Detector):
 
     def __init__(
         self, frames: int = 7, width: int = 32, size: int = 64, channels: int = 3,
-        still: float = 0.2, untouched: float = 1e-4,
+        still: float = 0.2, untouched: float = 1e-4, dropout: float = 0.3,
     ):  # fmt: skip
         super().__init__()
         if size % 16:
@@ -110,7 +111,7 @@ class Jigsaw(Detector):
             )
         self.network = Solver(frames, width, size, channels)
         self.shape = (frames, channels, size, size)
-        self.still, self.untouched = still, untouched
+        self.still, self.untouched, self.dropout = still, untouched, dropout
 
     def prepare(self, batch: Tensor) -> Puzzle:
         """Blacken the rim; while training also mirror and shuffle, all drawn on the CPU."""
@@ -133,7 +134,7 @@ class Jigsaw(Detector):
             drawn = permutations(b, t, self.untouched)[0::2]
             order[0::2] = torch.where(moves[0::2, None].cpu(), drawn, order[0::2])
             places[1::2] = permutations(b, SIDE**2, self.untouched)[1::2]
-            keep = (torch.rand(keep.shape) >= DROPPED) / (1 - DROPPED)
+            keep = (torch.rand(keep.shape) >= self.dropout) / (1 - self.dropout)
         order, places, keep = (part.to(batch.device) for part in (order, places, keep))
         cubes = from_patches(reorder(to_patches(batch), places), batch.shape[-1])
         return Puzzle(reorder(cubes, order).transpose(1, 2), order, places, keep)
@@ -195,7 +196,8 @@ def puzzle_loss(logits: Tensor, target: Tensor) -> Tensor:
 def doubt(logits: Tensor) -> Tensor:
     """One minus the smallest probability on the diagonal: logits (B, n, n) to (B,) in [0, 1].
 
-    The diagonal holds, for each place, the probability that what is there belongs there.
+    The diagonal holds, for each place, the probability that what is there belongs there. The
+    others of its row are added up, because one minus that probability rounds to 0.
     """
-    right = logits.float().log_softmax(dim=2).diagonal(dim1=1, dim2=2)
-    return -right.amin(dim=1).expm1()
+    elsewhere = 1 - torch.eye(logits.shape[1], device=logits.device)
+    return (logits.float().softmax(dim=2) * elsewhere).sum(dim=2).amax(dim=1)

@@ -1,0 +1,140 @@
+"""Where something is in a video: boxes around foreground objects (chapter 12)."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from fmabs_lite.data.clips import Clip, cached
+
+METHODS = ("motion", "detector")
+
+
+def objects(
+    clip: Clip,
+    how: str = "motion",
+    threshold: float | None = None,
+    blur: float = 1 / 120,
+    smallest: float = 1 / 16,
+    narrowest: float = 0.0,
+    weights: Path | str | None = None,
+) -> np.ndarray:
+    """Boxes around the foreground objects of every frame; computed once, then cached (ch. 12).
+
+    Args:
+        how: "motion", where a frame differs from the one before it (see `moving`): needs no
+            weights, and misses who stands still; or "detector", torchvision's Faster R-CNN,
+            trained on COCO (see `detected`).
+        threshold: of "motion" in grey levels, 6 by default; of "detector" the confidence, 0.5.
+        blur: σ of "motion", as a share of the frame's height.
+        smallest: a box whose longer side is below this share of the frame's height is dropped.
+        narrowest: the same for its shorter side. Slivers at the frame's edge show too little of
+            who enters to be foreseen.
+        weights: a file with the detector's weights, in place of torchvision's download.
+    Returns:
+        int32 (K, 5), sorted by frame: frame, x0, y0, x1, y1 in pixels, x1 and y1 not included.
+        A frame may have none.
+    Raises:
+        ValueError: for an unknown `how`, or a clip of fewer than two frames.
+        RuntimeError: when the detector's weights cannot be had.
+    """
+    if how not in METHODS:
+        raise ValueError(f"how is {how!r}; choose one of {', '.join(METHODS)}.")
+    if len(clip.frames) < 2:
+        raise ValueError(f"Clip {clip.name} has {len(clip.frames)} frame(s); motion needs two.")
+    if threshold is None:
+        threshold = 6.0 if how == "motion" else 0.5
+
+    frames, least = clip.frames, (smallest, narrowest)
+
+    def make() -> np.ndarray:
+        if how == "motion":
+            return boxes_of(frames, least, lambda t: moving(frames, t, threshold, blur))
+        network = load_detector(None if weights is None else str(weights))
+        return boxes_of(frames, least, lambda t: detected(network, frames[t], threshold))
+
+    source = getattr(frames, "filename", None)
+    if source is None:  # frames that were made in memory
+        return make()
+    extra = f"blur={blur}" if how == "motion" else f"weights={weights}"
+    what = f"objects {how} threshold={threshold} smallest={smallest} narrowest={narrowest} {extra}"
+    return np.array(cached([Path(source)], what, make))
+
+
+def boxes_of(
+    frames: np.ndarray, least: tuple[float, float], find: Callable[[int], np.ndarray]
+) -> np.ndarray:
+    """The boxes (K, 4) that `find(t)` gives for every frame, as (K, 5), without the small ones.
+
+    `least` is what the longer and the shorter side must reach, as shares of the frame's height.
+    """
+    found = [np.empty((0, 5), np.int32)]
+    longer, shorter = (share * frames.shape[2] for share in least)
+    for t in range(len(frames)):
+        boxes = find(t)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        boxes = boxes[(sides.max(axis=1) >= longer) & (sides.min(axis=1) >= shorter)]
+        found.append(np.column_stack([np.full(len(boxes), t), boxes]).astype(np.int32))
+    return np.concatenate(found)
+
+
+def moving(frames: np.ndarray, t: int, threshold: float = 6.0, blur: float = 1 / 120) -> np.ndarray:
+    """Boxes (K, 4) around what moves between frames t − 1 and t (chapter 12).
+
+    The absolute difference is blurred, so that the edges of one person grow together, and cut at
+    `threshold` grey levels; each connected region gets a box. Frame 0 is compared with frame 1.
+
+    Args:
+        frames: uint8 (T, C, H, W).
+        blur: σ of the Gaussian as a share of H.
+    """
+    before, now = (frames[k].astype(np.float32) for k in (abs(t - 1), t))
+    change = np.abs(now - before).mean(axis=0)
+    change = cv2.GaussianBlur(change, (0, 0), blur * len(change), borderType=cv2.BORDER_REFLECT)
+    regions = cv2.connectedComponentsWithStats((change > threshold).astype(np.uint8))[2][1:]
+    x, y, width, height = regions[:, :4].T
+    return np.stack([x, y, x + width, y + height], axis=1)
+
+
+@torch.no_grad()
+def detected(network: torch.nn.Module, frame: np.ndarray, threshold: float) -> np.ndarray:
+    """Boxes (K, 4) around the objects, of any class, that the network is sure enough of.
+
+    Args:
+        network: one of torchvision's detectors, see `load_detector`.
+        frame: uint8 (C, H, W), grey or colour.
+    """
+    device = next(network.parameters()).device
+    image = torch.from_numpy(np.array(frame)).to(device).float().div_(255).expand(3, -1, -1)
+    found = network([image])[0]
+    boxes = found["boxes"][found["scores"] > threshold].cpu().numpy()
+    low, high = np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])
+    return np.concatenate([low, high], axis=1).clip(0, [*frame.shape[:0:-1]] * 2).astype(int)
+
+
+@lru_cache(maxsize=1)
+def load_detector(weights: str | None = None) -> torch.nn.Module:
+    """torchvision's `fasterrcnn_resnet50_fpn_v2` with COCO's weights, in eval mode.
+
+    Args:
+        weights: a file with its state_dict; None lets torchvision download it (167 MB).
+    Raises:
+        RuntimeError: when the weights cannot be downloaded.
+    """
+    from torchvision.models import detection
+
+    if weights is not None:
+        network = detection.fasterrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None)
+        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    else:
+        try:
+            network = detection.fasterrcnn_resnet50_fpn_v2(weights="DEFAULT")
+        except OSError as error:  # no connection: URLError is one
+            raise RuntimeError(
+                f"The detector's weights cannot be downloaded ({error}). Give a file with them as "
+                "`weights`, or use how='motion', which needs none."
+            ) from error
+    return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
