@@ -1,11 +1,11 @@
 """PKG-Net: its sizes, losses and scores, and the priors it imitates."""
 
-import json
 from functools import partial
 from urllib.error import URLError
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models import mobilenet_v2
@@ -237,25 +237,11 @@ def small() -> nn.Module:
     return mobilenet_v2(weights=None, width_mult=0.35)
 
 
-def write_safetensors(path, state: dict) -> None:
-    """By the format's description: length of the head, the head, the bytes."""
-    head, body = {"__metadata__": {"format": "pt"}}, b""
-    for name, value in state.items():
-        raw = value.numpy().tobytes()
-        kind = {torch.float32: "F32", torch.int64: "I64"}[value.dtype]
-        head[name] = dict(
-            dtype=kind, shape=list(value.shape), data_offsets=[len(body), len(body) + len(raw)]
-        )
-        body += raw
-    text = json.dumps(head).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
-
-
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_weights_from_a_file_are_the_weights_used(tmp_path, suffix):
+@pytest.mark.parametrize(("suffix", "save"), [(".safetensors", save_file), (".pth", torch.save)])
+def test_weights_from_a_file_are_the_weights_used(tmp_path, suffix, save):
     source, path = small(), tmp_path / f"weights{suffix}"
     kept = {n: v for n, v in source.state_dict().items() if n.startswith("features.")}
-    (write_safetensors if suffix == ".safetensors" else lambda p, s: torch.save(s, p))(path, kept)
+    save(kept, path)
     frames = torch.rand(2, 1, 32, 32)
     expected = Prior(source, PRIORS["mobilenet_v2_035"][1]).features(frames)
     found = imagenet("mobilenet_v2_035", path).features(frames)
@@ -276,15 +262,15 @@ def test_a_file_that_does_not_fit_says_why(tmp_path):
         imagenet("mobilenet_v2", tmp_path / "narrow.pth")
 
 
-def test_a_damaged_safetensors_file_is_named(tmp_path):
-    path = tmp_path / "weights.safetensors"
-    write_safetensors(path, {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([7])})
-    found = read_weights(path)
-    assert torch.equal(found["a"], torch.arange(6.0).view(2, 3)) and found["b"].item() == 7
+@pytest.mark.parametrize(("suffix", "save"), [(".safetensors", save_file), (".pth", torch.save)])
+def test_a_damaged_file_of_weights_is_named(tmp_path, suffix, save):
+    path = tmp_path / f"weights{suffix}"
+    save({"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([7])}, path)
+    assert read_weights(path)["b"].item() == 7
     whole = path.read_bytes()
     for size in (4, 40, len(whole) - 4):
         path.write_bytes(whole[:size])
-        with pytest.raises(ValueError, match="weights.safetensors cannot be read as safetensors"):
+        with pytest.raises(ValueError, match=f"weights{suffix} cannot be read as weights"):
             read_weights(path)
 
 

@@ -1,11 +1,11 @@
 """What a network learnt from other pictures: the features that PKG-Net imitates (chapter 12)."""
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
@@ -26,8 +26,6 @@ PRIORS = {
         ("features.7.conv.0", "features.4.conv.0"),
     ),
 }
-DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16,
-          "BF16": torch.bfloat16, "I64": torch.int64}  # fmt: skip
 
 
 class Prior:
@@ -131,30 +129,21 @@ def fill(network: nn.Module, state: dict, at: Sequence[str], path: Path | str) -
 def read_weights(path: Path | str) -> dict[str, Tensor]:
     """A state_dict from a .safetensors file, or from one that torch.save wrote.
 
-    A safetensors file is the length of its head, the head as JSON, and the bytes of all tensors.
-
     Raises:
         ValueError: when the file breaks off or is of another kind.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":
-        return torch.load(path, map_location="cpu", weights_only=True)
-    data = path.read_bytes()
-    start = 8 + int.from_bytes(data[:8], "little")
     try:
-        head = json.loads(data[8:start])
-        head.pop("__metadata__", None)
-        state = {}
-        for name, about in head.items():
-            first, last = (start + offset for offset in about["data_offsets"])
-            flat = torch.frombuffer(bytearray(data[first:last]), dtype=DTYPES[about["dtype"]])
-            state[name] = flat.view(about["shape"])
-    except (ValueError, KeyError, RuntimeError) as error:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # both raise many kinds for a damaged file
         raise ValueError(
-            f"{path} cannot be read as safetensors ({type(error).__name__}): it breaks off or is "
-            "of another kind. Get it again."
+            f"{path} cannot be read as weights ({type(error).__name__}): it breaks off or is of "
+            "another kind. Get it again."
         ) from error
-    return state
 
 
 class TextureNet(nn.Module):
