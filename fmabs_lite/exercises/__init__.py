@@ -14,6 +14,7 @@ from fmabs_lite.exercises import (  # noqa: F401 - importing a file registers it
     chapter_10,
     chapter_11,
     chapter_12,
+    chapter_13,
 )
 from fmabs_lite.exercises.registry import check, exercise
 

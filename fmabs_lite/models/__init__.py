@@ -2,14 +2,18 @@
 
 from fmabs_lite.models.autoencoder import AutoEncoder, Prediction, Reconstruction
 from fmabs_lite.models.draem import Draem
+from fmabs_lite.models.jigsaw import Jigsaw
 from fmabs_lite.models.mnad import Mnad, memory_score
+from fmabs_lite.models.pkgnet import PkgNet
 from fmabs_lite.models.sspcab import SSPCAB, WithSSPCAB
 
 __all__ = [
     "SSPCAB",
     "AutoEncoder",
     "Draem",
+    "Jigsaw",
     "Mnad",
+    "PkgNet",
     "Prediction",
     "Reconstruction",
     "WithSSPCAB",
