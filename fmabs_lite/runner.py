@@ -27,6 +27,8 @@ from fmabs_lite import records
 from fmabs_lite.plan import Chapter, RunError, Settings, plan
 from fmabs_lite.records import read_json, write_json
 
+LONGEST = 1200  # seconds of one cell in quick, whose chapters take two minutes: then it hangs
+
 
 @dataclass
 class Outcome:
@@ -221,7 +223,7 @@ def _environment(folder: Path, threads: int) -> dict[str, str]:
 def work(source: str, target: str, overrides: str) -> str:
     """Execute one notebook with papermill; return what went wrong, or nothing."""
     import papermill
-    from nbclient.exceptions import DeadKernelError
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     try:
@@ -232,9 +234,12 @@ def work(source: str, target: str, overrides: str) -> str:
             kernel_name="python3",
             progress_bar=False,
             cwd=str(Path(target).parent),
+            execution_timeout=LONGEST if Path(target).parents[1].name == "quick" else None,
         )
     except PapermillExecutionError as error:
         return describe(error)
+    except CellTimeoutError:
+        return f"a cell did not end within {LONGEST} s: it hangs, or this machine is too busy"
     except DeadKernelError:
         return "the kernel died, most likely for want of memory; try smaller values or --jobs 1"
     except OSError as error:

@@ -63,7 +63,8 @@ def fit(
         checkpoint: a path, or a bare name, which is kept in the runner's folder while a chapter
             is being run and ignored otherwise. A run that was killed goes on from it.
         watch: called after each step with the number of steps done; it may score, and must not
-            draw random numbers. No result of the book is chosen by it (chapter 11).
+            draw random numbers. A run that goes on does not repeat earlier looks. No result of the
+            book is chosen by it (chapter 11).
     Raises:
         ValueError: for an unknown precision, or a checkpoint of another configuration.
     """

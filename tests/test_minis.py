@@ -1,6 +1,9 @@
 """The embedded data sets: layouts, exact masks, labels, repeatability, and no easy way out."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -481,6 +484,19 @@ def test_a_failing_child_is_reported_with_folder_and_reason(tmp_path):
     job = ("mvtec", "screw", "test/good")
     with pytest.raises(OSError, match="could not draw .*mvtec.*Is there room on the disk"):
         minis.delegate(tmp_path, 0, FEW, [job], print)
+
+
+def test_a_child_with_many_complaints_is_not_waited_for_in_vain(tmp_path):
+    """More than a pipe holds: a child that cannot write on would wait for ever, and we for it."""
+    call = (
+        "from pathlib import Path; from fmabs_lite.data import minis; "
+        "few = minis.Amounts(train=1, good=1, each=1, textures=1, frames=2); "
+        f"minis.delegate(Path({str(tmp_path)!r}), 0, few, [('mvtec', 'screw', 'test/good')], int)"
+    )
+    chatty = {**os.environ, "PYTHONVERBOSE": "1"}  # each import is told on stderr, twice
+    done = subprocess.run([sys.executable, "-c", call], env=chatty, capture_output=True, timeout=120)
+    assert done.returncode == 0 and len(done.stderr) > 1 << 16
+    assert list((tmp_path / "mvtec/screw/test/good").glob("*.png"))
 
 
 def test_script_refuses_a_folder_that_exists(tmp_path, capsys):

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from tiny_book import FRAGILE, PARAMETERS, SOUND, alive, make_book, make_data, write_chapter
 
-from fmabs_lite import records
+from fmabs_lite import records, runner
 from fmabs_lite.data.folder import DataError
 from fmabs_lite.plan import (
     RunError,
@@ -222,6 +222,17 @@ def test_failing_resuming_skipping_and_running_again(tmp_path, monkeypatch, same
     ]
     assert "papermill" not in notebook.metadata
     assert notebook.cells[-1].outputs[-1].text.startswith("tensor")
+
+
+@pytest.mark.parametrize(("profile", "status"), [("quick", "stopped"), ("cpu", "ended")])
+def test_a_cell_that_hangs_ends_in_quick_only(tmp_path, monkeypatch, profile, status):
+    repo = make_book(tmp_path, **{"01_slow": "import time; time.sleep(6)\nprint(data)"})
+    folder = repo / "_build" / "runs" / profile / "01_slow"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(runner, "LONGEST", 3)
+    target = str(folder / "01_slow.ipynb")
+    problem = runner.work(str(repo / "book" / "01_slow.ipynb"), target, "{}")
+    assert ("did not end within 3 s" in problem) == (status == "stopped"), problem
 
 
 def test_a_killed_run_leaves_no_process_and_goes_on(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -98,20 +99,23 @@ def delegate(
     here = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-c", "from fmabs_lite.data import minis; minis._work()", task]
-    with subprocess.Popen(
-        command,
-        env={**os.environ, "PYTHONPATH": paths},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as child:
-        try:
-            for _ in child.stdout:
-                done()
-            complaint = child.stderr.read()
-        except BaseException:
-            child.kill()
-            raise
+    # Complaints go to a file: a pipe that nobody empties would stop a child that has many.
+    with tempfile.TemporaryFile("w+") as complaints:
+        with subprocess.Popen(
+            command,
+            env={**os.environ, "PYTHONPATH": paths},
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+        ) as child:
+            try:
+                for _ in child.stdout:
+                    done()
+            except BaseException:
+                child.kill()
+                raise
+        complaints.seek(0)
+        complaint = complaints.read()
     if child.returncode:
         reason = complaint.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
         raise OSError(

@@ -52,3 +52,21 @@ def _apart(apart):
     )
     twice = apart(f, 2 * f)
     assert float(twice.abs().max()) < 1e-5, "Lengths do not count: f and 2f are not apart at all."
+
+
+@exercise("12.4")
+def _told_apart(told_apart):
+    rows = {
+        "encoder": [0.75, 0.77, 0.76],
+        "bottleneck": [0.80, 0.82, 0.81],
+        "decoder": [0.70, 0.95, 0.84],
+        "all three": [0.85, 0.86, 0.85],
+    }
+    got = set(told_apart(rows))
+    assert "bottleneck" not in got, "The bottleneck is what the others are compared with."
+    assert "decoder" not in got, (
+        "decoder has the highest seed, yet its interval holds zero: it is not told apart."
+    )
+    assert got == {"encoder", "all three"}, (
+        f"encoder lies 5 points below in every seed, all three above; you have {sorted(got)}."
+    )
