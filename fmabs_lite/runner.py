@@ -27,7 +27,7 @@ from fmabs_lite import records
 from fmabs_lite.plan import Chapter, RunError, Settings, plan
 from fmabs_lite.records import read_json, write_json
 
-LONGEST = 1200  # seconds of one cell in quick, whose chapters take two minutes: then it hangs
+LONGEST = 1200  # seconds of a cell with quick's values, whose chapters take two minutes
 
 
 @dataclass
@@ -234,7 +234,7 @@ def work(source: str, target: str, overrides: str) -> str:
             kernel_name="python3",
             progress_bar=False,
             cwd=str(Path(target).parent),
-            execution_timeout=LONGEST if Path(target).parents[1].name == "quick" else None,
+            execution_timeout=None if Path(target).parents[1].name in ("cpu", "full") else LONGEST,
         )
     except PapermillExecutionError as error:
         return describe(error)

@@ -494,7 +494,8 @@ def test_a_child_with_many_complaints_is_not_waited_for_in_vain(tmp_path):
         f"minis.delegate(Path({str(tmp_path)!r}), 0, few, [('mvtec', 'screw', 'test/good')], int)"
     )
     chatty = {**os.environ, "PYTHONVERBOSE": "1"}  # each import is told on stderr, twice
-    done = subprocess.run([sys.executable, "-c", call], env=chatty, capture_output=True, timeout=120)
+    command = [sys.executable, "-c", call]
+    done = subprocess.run(command, env=chatty, capture_output=True, timeout=120)
     assert done.returncode == 0 and len(done.stderr) > 1 << 16
     assert list((tmp_path / "mvtec/screw/test/good").glob("*.png"))
 
