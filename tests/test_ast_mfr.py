@@ -41,7 +41,7 @@ BLOCKS = 2 * (9 * (256**2 + 512**2 + 1024**2) + 256 + 512 + 1024)
 
 
 class Three(nn.Module):
-    """Three convolutions, three features that are zero nowhere; `crop` takes rows and columns off."""
+    """Three features that are zero nowhere; `crop` leaves off the last rows and columns."""
 
     def __init__(self, widths: tuple[int, ...] = (4, 6, 8), crop: int = 0):
         super().__init__()
@@ -184,8 +184,8 @@ def test_the_loss_is_a_mean_over_positions_and_a_sum_over_stages(images):
     fea_s = detector.network(prepared.input)
     total = 0.0
     for t, s, mask, block in zip(prepared.target, fea_s, prepared.masks, detector.mfr, strict=True):
-        first, relu, second = block.generate
-        s = second(relu(first(s * mask)))
+        first, _, second = block.generate
+        s = second(first(s * mask).relu())
         b, _, h, w = t.shape
         dot = torch.einsum("bchw,bchw->bhw", t, s)
         cos = 1 - dot / (t.norm(dim=1) * s.norm(dim=1))
@@ -428,12 +428,27 @@ def test_the_teacher_follows_the_detector():
     assert copied.teacher is not build().teacher and not copied.teacher.training
 
 
-def test_half_precision_measures_in_single(images):
+def test_half_precision_measures_in_single(images, monkeypatch):
+    seen = []
+
+    def noted(t, s):
+        seen.append((t.dtype, s.dtype))
+        return unit_distance(t, s)
+
+    monkeypatch.setattr(ast_mfr, "unit_distance", noted)
     detector = build()
     with torch.autocast("cpu", torch.bfloat16):
-        prepared = detector.prepare(images)
-        assert detector.loss(prepared).dtype == torch.float32
-        assert detector.eval().score(prepared)["map_o"].dtype == torch.float32
+        detector.loss(detector.prepare(images))
+    assert seen == [(torch.float32, torch.float32)] * 3
+
+
+def test_building_leaves_the_student_in_the_mode_it_had():
+    for mode in (True, False):
+        student = Three().train(mode)
+        before = copy.deepcopy(student.state_dict())
+        AstMfr(Three(), student)
+        assert all(module.training is mode for module in student.modules())
+        assert all(torch.equal(v, before[n]) for n, v in student.state_dict().items())
 
 
 # Attention
