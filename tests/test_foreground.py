@@ -1,5 +1,6 @@
 """Boxes around foreground objects: where they are, and what is cached."""
 
+import sys
 from types import SimpleNamespace
 from urllib.error import URLError
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from fmabs_lite.data import Clip, UCSDPed2, foreground, objects, open_data
-from fmabs_lite.data.foreground import detected, moving
+from fmabs_lite.data.foreground import detected, moving, silhouette
 from fmabs_lite.trivial import box_difference, frame_difference
 
 
@@ -171,3 +172,71 @@ def test_box_difference_is_the_mean_inside_the_box():
 def test_cv2_counts_the_background_as_region_0():
     """`moving` leaves out row 0 of the statistics; this holds even where everything moves."""
     assert len(cv2.connectedComponentsWithStats(np.ones((8, 8), np.uint8))[2]) == 2
+
+
+def thing_on_ground(thing: int = 60, ground: int = 200) -> np.ndarray:
+    """A disc with a hole in it, a small stain apart from it: uint8 (1, 128, 128)."""
+    y, x = np.mgrid[:128, :128]
+    far = np.hypot(y - 70, x - 60)
+    picture = np.full((128, 128), ground)
+    picture[far < 30] = thing
+    picture[far < 5] = ground
+    picture[10:14, 100:104] = thing
+    return picture.astype(np.uint8)[None]
+
+
+@pytest.mark.parametrize(("thing", "ground"), [(60, 200), (200, 60)])
+def test_the_silhouette_is_the_largest_thing_with_its_holes_and_a_margin(thing, ground):
+    found = silhouette(thing_on_ground(thing, ground), margin=2 / 128)
+    assert found.dtype == bool and found.shape == (128, 128)
+    assert found[70, 60], "the hole is filled"
+    assert not found[12, 102], "the stain is background"
+    radius = np.sqrt(found.sum() / np.pi)
+    assert 31 <= radius <= 34, "30 pixels and a margin of two"
+
+
+def test_an_empty_picture_has_no_silhouette():
+    assert not silhouette(np.full((3, 32, 32), 120, np.uint8)).any()
+
+
+def test_silhouette_refuses_other_ways():
+    with pytest.raises(ValueError, match="'magic'.*'threshold' or 'sam'"):
+        silhouette(thing_on_ground(), how="magic")
+
+
+class FakeSam:
+    """Takes everything left of the point for the object, and is surest of its second mask."""
+
+    @classmethod
+    def from_pretrained(cls, name):
+        if name == "nowhere":
+            raise OSError("no such folder")
+        return cls()
+
+    def __call__(self, picture=None, input_points=None, return_tensors=None, **given):
+        if given:
+            masks = torch.zeros(1, 1, 3, 128, 128, dtype=torch.bool)
+            masks[0, 0, 1, :, : given["point"]] = True
+            return SimpleNamespace(pred_masks=masks, iou_scores=torch.tensor([[[0.1, 0.9, 0.5]]]))
+        assert picture.shape == (128, 128, 3), "Segment Anything wants three channels last"
+        ((point,),) = input_points
+        return {"point": point[0], "original_sizes": None, "reshaped_input_sizes": None}
+
+    @property
+    def image_processor(self):
+        return SimpleNamespace(post_process_masks=lambda masks, *_: [masks[0]])
+
+
+def test_segment_anything_is_asked_at_the_innermost_point(monkeypatch):
+    fake = SimpleNamespace(SamModel=FakeSam, SamProcessor=FakeSam)
+    monkeypatch.setitem(sys.modules, "transformers", fake)
+    found = silhouette(thing_on_ground(), how="sam", margin=0)
+    assert 58 <= found[0].sum() <= 63, "up to the disc's centre, and the least margin of one"
+    with pytest.raises(RuntimeError, match="nowhere, cannot be had.*how='threshold'"):
+        foreground.segmented(thing_on_ground(), (60, 70), "nowhere")
+
+
+def test_segment_anything_needs_its_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(RuntimeError, match="pip install transformers"):
+        silhouette(thing_on_ground(), how="sam")

@@ -5,7 +5,7 @@ from fmabs_lite.data.clips import Clip, Windows
 from fmabs_lite.data.cubes import Cubes
 from fmabs_lite.data.dtd import DTD
 from fmabs_lite.data.folder import DataError, DataFolder, open_data
-from fmabs_lite.data.foreground import objects
+from fmabs_lite.data.foreground import objects, silhouette
 from fmabs_lite.data.mvtec import Images, MVTecAD
 from fmabs_lite.data.ped2 import UCSDPed2
 from fmabs_lite.data.shanghaitech import ShanghaiTech
@@ -23,5 +23,6 @@ __all__ = [
     "UCSDPed2",
     "Windows",
     "objects",
+    "silhouette",
     "open_data",
 ]

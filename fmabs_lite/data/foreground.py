@@ -1,4 +1,4 @@
-"""Where something is in a video: boxes around foreground objects (chapter 12)."""
+"""Where something is: boxes in a video (chapter 12), a silhouette in a picture (chapter 14)."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from scipy import ndimage
 
 from fmabs_lite.data.clips import Clip, cached
 
@@ -138,3 +139,78 @@ def load_detector(weights: str | None = None) -> torch.nn.Module:
                 "`weights`, or use how='motion', which needs none."
             ) from error
     return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def silhouette(image: np.ndarray, how: str = "threshold", margin: float = 1 / 64) -> np.ndarray:
+    """Where the one object of a picture is, as bool (H, W): its background is False (chapter 14).
+
+    Args:
+        image: uint8 (C, H, W), one object on a plain ground that reaches the picture's border.
+        how: "threshold" needs no weights: the grey levels are cut in two by Otsu's rule, and the
+            largest region that is unlike the border is the object, its holes filled. "sam" asks
+            Segment Anything for the object at that region's innermost point (see `segmented`).
+        margin: the silhouette is widened by this share of the picture's height, because defects
+            sit on edges too.
+    Raises:
+        ValueError: for an unknown `how`.
+        RuntimeError: when "sam" lacks the package transformers, or its weights.
+    """
+    if how not in ("threshold", "sam"):
+        raise ValueError(f"how is {how!r}; choose 'threshold' or 'sam'.")
+    thing = unlike_border(image)
+    if how == "sam" and thing.any():
+        depth = ndimage.distance_transform_edt(np.pad(thing, 1))[1:-1, 1:-1]
+        y, x = np.unravel_index(depth.argmax(), depth.shape)
+        thing = segmented(image, (int(x), int(y)))
+    return ndimage.binary_dilation(thing, iterations=max(1, round(margin * len(thing))))
+
+
+def unlike_border(image: np.ndarray) -> np.ndarray:
+    """The largest region, bool (H, W), on the other side of Otsu's threshold than the border."""
+    grey = image.astype(np.float32).mean(axis=0)
+    grey = cv2.GaussianBlur(grey, (0, 0), len(grey) / 128).astype(np.uint8)  # noise has no region
+    bright = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[1]
+    border = np.concatenate([bright[0], bright[-1], bright[:, 0], bright[:, -1]])
+    marks, count = ndimage.label(bright != (border.mean() > 0.5))
+    if not count:
+        return np.zeros(grey.shape, bool)
+    largest = 1 + np.bincount(marks.ravel())[1:].argmax()
+    return ndimage.binary_fill_holes(marks == largest)
+
+
+@torch.no_grad()
+def segmented(
+    image: np.ndarray, point: tuple[int, int], weights: str = "facebook/sam-vit-base"
+) -> np.ndarray:
+    """What Segment Anything takes for the object at `point`, as bool (H, W) (AST-MFR, Table 9).
+
+    Of the three masks that it proposes, the one it is surest of.
+
+    Args:
+        image: uint8 (C, H, W), grey or colour.
+        point: x and y of a pixel of the object.
+        weights: a folder with them, or their name on the Hugging Face hub (375 MB).
+    Raises:
+        RuntimeError: when the package transformers is missing, or the weights cannot be had.
+    """
+    try:
+        from transformers import SamModel, SamProcessor
+    except ImportError as error:
+        raise RuntimeError(
+            "Segment Anything comes with the package transformers, which is not installed. Run "
+            "`pip install transformers`, or use how='threshold', which needs nothing."
+        ) from error
+    try:
+        model, processor = SamModel.from_pretrained(weights), SamProcessor.from_pretrained(weights)
+    except OSError as error:  # no connection, or no such folder
+        raise RuntimeError(
+            f"The weights of Segment Anything, {weights}, cannot be had ({error}). Name a folder "
+            "with them, or use how='threshold', which needs none."
+        ) from error
+    picture = np.repeat(image, 3, axis=0) if len(image) == 1 else image
+    given = processor(picture.transpose(1, 2, 0), input_points=[[list(point)]], return_tensors="pt")
+    said = model(**given)
+    masks = processor.image_processor.post_process_masks(
+        said.pred_masks, given["original_sizes"], given["reshaped_input_sizes"]
+    )[0][0]
+    return masks[said.iou_scores[0, 0].argmax()].numpy().astype(bool)

@@ -15,6 +15,7 @@ from fmabs_lite.exercises import (  # noqa: F401 - importing a file registers it
     chapter_11,
     chapter_12,
     chapter_13,
+    chapter_14,
 )
 from fmabs_lite.exercises.registry import check, exercise
 

@@ -1,5 +1,6 @@
 """The systems of the book. Each module names the chapter that builds it."""
 
+from fmabs_lite.models.ast_mfr import AstMfr, mfr_smooth
 from fmabs_lite.models.autoencoder import AutoEncoder, Prediction, Reconstruction
 from fmabs_lite.models.draem import Draem
 from fmabs_lite.models.jigsaw import Jigsaw
@@ -9,6 +10,7 @@ from fmabs_lite.models.sspcab import SSPCAB, WithSSPCAB
 
 __all__ = [
     "SSPCAB",
+    "AstMfr",
     "AutoEncoder",
     "Draem",
     "Jigsaw",
@@ -18,4 +20,5 @@ __all__ = [
     "Reconstruction",
     "WithSSPCAB",
     "memory_score",
+    "mfr_smooth",
 ]

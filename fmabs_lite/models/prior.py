@@ -1,6 +1,6 @@
 """What a network learnt from other pictures: the features that PKG-Net imitates (chapter 12)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -54,9 +54,7 @@ class Prior:
         if self.bgr:
             frames = frames.flip(1)
         if self.normalise:
-            frames = (frames - frames.new_tensor(MEAN).view(3, 1, 1)) / frames.new_tensor(STD).view(
-                3, 1, 1
-            )
+            frames = normalised(frames)
         self._teacher.network.to(frames.device)
         kept = self._teacher.features((frames,), {})
         return [kept[path][0].float() for path in self.at]
@@ -77,17 +75,40 @@ def imagenet(name: str = "resnet50", weights: Path | str = "", **options) -> Pri
     if name not in PRIORS:
         raise ValueError(f"The prior is {name!r}; choose one of {', '.join(PRIORS)}.")
     build, at = PRIORS[name]
+    return Prior(pretrained(name, build, at, weights), at, **options)
+
+
+def normalised(images: Tensor) -> Tensor:
+    """Colour images (B, 3, H, W) in [0, 1] as ImageNet's networks were shown them (chapter 12)."""
+    mean, std = (images.new_tensor(x).view(3, 1, 1) for x in (MEAN, STD))
+    return (images - mean) / std
+
+
+def pretrained(
+    name: str, build: Callable[..., nn.Module], at: Sequence[str],
+    weights: Path | str = "", edition: str = "DEFAULT",
+) -> nn.Module:  # fmt: skip
+    """The network `build(weights=…)` with weights from a file, or else with torchvision's.
+
+    Args:
+        name: for messages. at: layers up to which a file must reach, see `fill`.
+        weights: see `imagenet`.
+        edition: which of torchvision's weights, where it has several: the newest, or
+            "IMAGENET1K_V1".
+    Raises:
+        ValueError, RuntimeError: as `imagenet`.
+    """
     if weights:
         network = build(weights=None)
         fill(network, read_weights(weights), at, weights)
-        return Prior(network, at, **options)
+        return network
     if isinstance(build, partial):
         raise RuntimeError(
             f"torchvision offers no weights for {name}. Give a file with them as `weights`, or "
             "choose mobilenet_v2."
         )
     try:
-        return Prior(build(weights="DEFAULT"), at, **options)
+        return build(weights=edition)
     except OSError as error:  # no connection: URLError is one
         raise RuntimeError(
             f"The ImageNet weights of {name} cannot be downloaded ({error}). Give a file with them "
