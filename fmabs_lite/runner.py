@@ -196,6 +196,7 @@ def _execute(chapter: Chapter, threads: int, running: set[subprocess.Popen]) -> 
     process = subprocess.Popen(
         [sys.executable, "-m", "fmabs_lite.runner", *job],
         env=_environment(chapter.folder, threads),
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
