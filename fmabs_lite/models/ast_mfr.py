@@ -100,7 +100,7 @@ class Mfr(nn.Module):
     """Masked feature regeneration: two 3×3 convolutions fill in what a mask took away (chapter 14).
 
     The paper says "two convolutional layers". Its parameter counts fix 3×3 and C → C; the ReLU
-    between them is ours, as in the masked generative distillation that the block is taken from.
+    between them is ours, as in masked generative distillation, which the paper does not cite.
 
     Args:
         channels: C of the teacher's feature, and of what is returned.
