@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -322,6 +323,17 @@ PAGE_MISTAKES = {
     "is not a notebook": (CHAPTER, "{", "("),
     "is defined in": ("fmabs_lite/__init__.py", "", "def area(): ..."),
 }
+
+
+def test_only_a_chapter_that_opens_data_takes_a_folder(repo):
+    path = repo / CHAPTER
+    text_before = path.read_text(encoding="utf-8")
+    without = re.sub(r',\s*"data = [^\n]*', "", text_before).replace("{data} ", "")
+    assert "data =" not in without
+    path.write_text(without, encoding="utf-8")
+    assert run_checks(repo) == []
+    path.write_text(without.replace("plt.show()", "open_data(3)"), encoding="utf-8")
+    assert any("is missing; every chapter with data" in problem for problem in run_checks(repo))
 
 
 @pytest.mark.parametrize("finding", PAGE_MISTAKES)

@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner
 from tiny_book import ROOT, make_book
 
-from fmabs_lite import cli, comparison, ledger
+from fmabs_lite import cli, comparison, ledger, plots
 from fmabs_lite.ledger import LedgerError, count_statuses, read_ledger, status_of, tolerance
 from fmabs_lite.records import as_record, content_checksum, read_json, write_json, write_record
 
@@ -471,6 +471,14 @@ def test_numbers_are_those_of_the_record():
     }
     for place, values in by_hand.items():
         assert cells[place].ours == pytest.approx(100 * np.array(values)), place
+
+
+def test_a_table_without_rows_is_its_caption(monkeypatch):
+    said = []
+    monkeypatch.setattr(plots, "say", said.append)
+    plots.table([], "*From the records.*")
+    plots.table([{"a": 1}], "*From the records.*")
+    assert said == ["*From the records.*", "| a |\n|---|\n| 1 |\n\n*From the records.*"]
 
 
 def test_a_checksum_does_not_depend_on_the_order_of_names():
