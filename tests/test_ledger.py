@@ -193,6 +193,15 @@ def test_a_status_follows_from_what_the_record_says_was_done(small, change, stat
     assert [departure.text for departure in cell.departures] == ([text] if text else [])
 
 
+def test_a_metric_that_no_row_without_training_has_stands_alone(small):
+    write_mapping(small, [LINES[0] | {"key": "pro"}])
+    write(small, ROWS | {"plain": [{"pro": 0.9}] * 3})
+    assert read_ledger()[0].trivial is None
+    write_mapping(small, [LINES[0] | {"key": "ap"}])
+    write(small, ROWS | {"plain": [{"ap": 0.9}] * 3})
+    assert read_ledger()[0].trivial == pytest.approx(10)
+
+
 def test_what_is_only_stated_counts_and_so_do_too_few_seeds(small):
     write_mapping(small, stated={"data": ["half of the videos"]})
     assert read_ledger()[0].status == "different data"
