@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fmabs_lite.chance import holm, paired_test
+from fmabs_lite.chance import holm, paired_test, resampled
 from fmabs_lite.records import Record, book_yaml, committed
 from fmabs_lite.seeds import Difference, difference
 
@@ -39,6 +39,7 @@ class PrintedCell:
     """One printed number and what became of it. `ours`: one number a seed; percent, all of them.
 
     `trivial` is the best row without training that the same record measures in the same way.
+    A count of parameters or operations is in the table's unit and has no data, size or schedule.
     """
 
     table: str
@@ -59,6 +60,11 @@ class PrintedCell:
     def place(self) -> tuple[str, str, str]:
         """Table, row and column."""
         return self.table, self.row, self.column
+
+    @property
+    def is_count(self) -> bool:
+        """Whether ours was counted on shapes, without an image."""
+        return bool(self.ours) and not self.data
 
     @property
     def mean(self) -> float | None:
@@ -88,6 +94,16 @@ def status_of(printed: float, ours: Sequence[float], kinds: Collection[str] = ()
     if gap <= allowed and "protocol" not in kinds:
         return "reproduced"
     return "near" if gap <= 2 * allowed else "missed"
+
+
+def status_of_count(printed: float, ours: float) -> str:
+    """What to call a printed count beside ours: a count has no chance in it.
+
+    *reproduced* if ours rounds to the one decimal that is printed, *near* within one percent.
+    """
+    if round(ours, 1) == printed:
+        return "reproduced"
+    return "near" if abs(ours - printed) <= 0.01 * printed else "missed"
 
 
 def tolerance(values: Sequence[float]) -> float:
@@ -206,7 +222,9 @@ def read_ledger(held: Mapping[str, Record] | None = None) -> list[PrintedCell]:
             setup = _named(book["setups"], line["setup"], f"{place}: setup")
             record = records[setup["chapter"]]
             cell = cells.get((name, _row_named(line["row"], record, place), line["column"]))
-            if cell and record:
+            if cell and record and setup.get("counts"):
+                cells[cell.place] = _counted(cell, line, setup, record, place)
+            elif cell and record:
                 asked = _asked(tables[name], cell, book["asks"][name])
                 cells[cell.place] = _filled(cell, line, setup, record, asked, place)
             elif cell is None and "{" not in line["row"]:  # else a category that no table has
@@ -260,6 +278,16 @@ def _filled(
     )
 
 
+def _counted(
+    cell: PrintedCell, line: Mapping, setup: Mapping, record: Record, place: str
+) -> PrintedCell:
+    """A printed count beside ours: no data, seeds or training to differ in."""
+    (percent,) = numbers(record, setup["at"], line["ours"], line["key"], place)
+    ours = percent / 100
+    name = f"{record.chapter}.{record.profile}.json"
+    return replace(cell, status=status_of_count(cell.printed, ours), ours=(ours,), record=name)
+
+
 def departures(setup: Mapping[str, Any], values: Mapping[str, Any], place: str) -> list[Departure]:
     """Where a record's values are not the published ones, and what is stated to differ.
 
@@ -311,13 +339,18 @@ def best_trivial(record: Record, at: Sequence[str], key: str | None) -> float | 
 
 
 class Claim(NamedTuple):
-    """One "better" of the papers, asked of a record: points, exact p-value, Holm's p-value."""
+    """One "better" of the papers, asked of a record: points, exact p-value, Holm's p-value.
+
+    `images` is the 95 % interval of the same points over test images, None where the record kept
+    no scores of single images.
+    """
 
     says: str
     table: str
     gap: Difference
     p: float
     corrected: float
+    images: tuple[float, float] | None
 
 
 def judge_claims(held: Mapping[str, Record] | None = None) -> list[Claim]:
@@ -337,12 +370,32 @@ def judge_claims(held: Mapping[str, Record] | None = None) -> list[Claim]:
                 for row in ("better", "than")
             ]
             if len(pair[0]) > 1:
-                found.append((claim, difference(*pair), paired_test(*pair)))
-    corrected = holm([p for *_, p in found])
+                found.append((claim, difference(*pair), paired_test(*pair), record))
+    corrected = holm([p for _, _, p, _ in found])
     return [
-        Claim(claim["says"], claim["table"], gap, p, float(c))
-        for (claim, gap, p), c in zip(found, corrected, strict=True)
+        Claim(claim["says"], claim["table"], gap, p, float(c), gap_over_images(record, claim))
+        for (claim, gap, p, record), c in zip(found, corrected, strict=True)
     ]
+
+
+def gap_over_images(record: Record, claim: Mapping[str, str]) -> tuple[float, float] | None:
+    """95 % interval of the points between two rows of a record, by a bootstrap over test images.
+
+    Each row is the mean of its seeds; both are measured on the same drawn images.
+
+    Args:
+        claim: with "better" and "than", rows, and "key"; only image AUROC ("image") has scores.
+    """
+    kept = record.results.get("scores", {})
+    if claim["key"] != "image" or not {claim["better"], claim["than"]} <= set(kept):
+        return None
+    labels = record.results["labels"]
+    better, than = (
+        np.mean([resampled(scores, labels) for scores in kept[claim[row]]], axis=0)
+        for row in ("better", "than")
+    )
+    low, high = 100 * np.percentile(better - than, [2.5, 97.5])
+    return float(low), float(high)
 
 
 # --- names and texts

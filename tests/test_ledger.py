@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from tiny_book import ROOT, make_book
 
 from fmabs_lite import cli, comparison, ledger, plots
 from fmabs_lite.ledger import LedgerError, count_statuses, read_ledger, status_of, tolerance
+from fmabs_lite.plan import code_cells, read_notebook, without_magics
 from fmabs_lite.records import as_record, content_checksum, read_json, write_json, write_record
 
 TABLES = {
@@ -240,8 +242,60 @@ def test_a_line_that_fits_nothing_is_an_error(small):
         read_ledger()
 
 
+@pytest.mark.parametrize(
+    "ours, status",
+    [(33.2112, "reproduced"), (33.24, "reproduced"), (33.26, "near"), (33.0, "near"),
+     (32.8, "missed")],
+)  # fmt: skip
+def test_a_count_comes_out_to_the_digit_or_not(ours, status):
+    assert ledger.status_of_count(33.2, ours) == status
+
+
+def test_a_count_has_no_seeds_and_no_percent(small):
+    mapping = yaml.safe_load((small / "book" / "ledger.yml").read_text())
+    mapping["setups"]["sizes"] = {"chapter": "03_three", "at": ["costs"], "counts": True}
+    line = dict(row="screw, none", column="B", setup="sizes", ours="net", key="parameters")
+    mapping["cells"]["paper-1"] = [line]
+    (small / "book" / "ledger.yml").write_text(yaml.safe_dump(mapping))
+    write_record(record_path(small), provenance(), {"costs": {"net": {"parameters": 91.04}}})
+    cell = read_ledger({"03_three": as_record(read_json(record_path(small)), Path("x"))})[1]
+    assert cell.is_count and cell.status == "reproduced" and cell.departures == ()
+    assert cell.ours == pytest.approx((91.04,)) and cell.trivial is None
+
+
+def test_points_between_rows_over_test_images():
+    """Both rows are drawn alike, so a row beside itself has no width; a shift has a sign."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [40, 60])
+    seeds = [rng.normal(labels, 1).tolist() for _ in range(2)]
+    worse = [rng.normal(0, 1, 100).tolist() for _ in range(2)]
+    results = {"scores": {"A": seeds, "same": seeds, "B": worse}, "labels": labels.tolist()}
+    record = as_record({"provenance": provenance(), "results": results}, Path("x"))
+
+    def gap(better, than, key="image"):
+        claim = {"better": better, "than": than, "key": key}
+        return ledger.gap_over_images(record, claim)
+
+    assert gap("A", "same") == (0, 0)
+    low, high = gap("A", "B")
+    assert 5 < low < high < 60
+    assert gap("B", "A") == pytest.approx((-high, -low))
+    assert gap("A", "C") is None and gap("A", "B", "pixel") is None
+
+
+def test_kept_scores_give_the_kept_auroc():
+    from fmabs_lite.chance import bootstrap
+
+    results = read_json(ROOT / "book" / "records" / "14_ast_mfr.cpu.json")["results"]
+    for row in ("AST-MFR", "twin", "trivial: silhouette"):
+        for run, scores in zip(results["rows"][row], results["scores"][row], strict=True):
+            found = bootstrap(scores, results["labels"], resamples=2)
+            assert found.value == pytest.approx(run["image"], abs=2e-4)
+
+
 def test_claims_are_judged_by_interval_and_exact_test(small):
     (claim,) = ledger.judge_claims()
+    assert claim.images is None  # its record has no scores of single images
     assert (claim.says, claim.table) == ("more", "paper-1")
     assert claim.gap.mean == pytest.approx(2.8) and claim.gap.settled
     assert claim.p == claim.corrected == 0.25  # three seeds cannot give less
@@ -288,7 +342,9 @@ def test_every_mapped_cell_of_a_committed_record_is_filled():
     mapped = sum(mapping["setups"][line["setup"]]["chapter"] in there for line in lines)
     filled = [cell for cell in read_ledger() if cell.ours]
     assert len(filled) == mapped > 0
-    assert all(cell.trivial is not None and cell.data and cell.size for cell in filled)
+    assert all(
+        cell.is_count or (cell.trivial is not None and cell.data and cell.size) for cell in filled
+    )
 
 
 def test_the_published_setup_alone_can_be_reproduced():
@@ -350,6 +406,26 @@ def test_the_ledger_needs_no_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("kept", ["*", "14*", ""])
+def test_the_chapter_needs_records_alone(whole, kept):
+    """It runs from all records, some or none, without torch and without data."""
+    left = {*(whole / "book" / "records").glob(kept)} if kept else set()
+    for path in {*(whole / "book" / "records").glob("*")} - left:
+        path.unlink()
+    notebook = read_notebook(ROOT / "book" / "15_ledger.ipynb")
+    lines = [without_magics(cell.source) for cell in code_cells(notebook)]
+    lines.append("import sys; print(counted); sys.exit('torch' in sys.modules)")
+    (whole / "chapter.py").write_text("\n\n".join(lines))
+    done = subprocess.run(
+        [sys.executable, "chapter.py"], cwd=whole, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    counted = count_statuses(read_ledger())
+    assert done.stdout.splitlines()[-1] == str(counted)
+    assert (sum(counted.values()) == counted["not run"]) == (not kept)
 
 
 # --- fmabs-lite check RUNS

@@ -16,6 +16,7 @@ from fmabs_lite.exercises import (  # noqa: F401 - importing a file registers it
     chapter_12,
     chapter_13,
     chapter_14,
+    chapter_15,
 )
 from fmabs_lite.exercises.registry import check, exercise
 
