@@ -204,11 +204,22 @@ def test_silhouette_refuses_other_ways():
         silhouette(thing_on_ground(), how="magic")
 
 
+@pytest.fixture
+def no_segmenter():
+    """Nothing is loaded before or left after."""
+    foreground.load_segmenter.cache_clear()
+    yield
+    foreground.load_segmenter.cache_clear()
+
+
 class FakeSam:
     """Takes everything left of the point for the object, and is surest of its second mask."""
 
+    loaded = 0
+
     @classmethod
     def from_pretrained(cls, name):
+        cls.loaded += 1
         if name == "nowhere":
             raise OSError("no such folder")
         return cls()
@@ -227,16 +238,18 @@ class FakeSam:
         return SimpleNamespace(post_process_masks=lambda masks, *_: [masks[0]])
 
 
-def test_segment_anything_is_asked_at_the_innermost_point(monkeypatch):
+def test_segment_anything_is_asked_at_the_innermost_point(monkeypatch, no_segmenter):
     fake = SimpleNamespace(SamModel=FakeSam, SamProcessor=FakeSam)
     monkeypatch.setitem(sys.modules, "transformers", fake)
     found = silhouette(thing_on_ground(), how="sam", margin=0)
     assert 58 <= found[0].sum() <= 63, "up to the disc's centre, and the least margin of one"
+    silhouette(thing_on_ground(), how="sam", margin=0)
+    assert FakeSam.loaded == 2, "network and processor are loaded once, not for every image"
     with pytest.raises(RuntimeError, match="nowhere, cannot be had.*how='threshold'"):
         foreground.segmented(thing_on_ground(), (60, 70), "nowhere")
 
 
-def test_segment_anything_needs_its_package(monkeypatch):
+def test_segment_anything_needs_its_package(monkeypatch, no_segmenter):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(RuntimeError, match="pip install transformers"):
         silhouette(thing_on_ground(), how="sam")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -178,6 +179,25 @@ def unlike_border(image: np.ndarray) -> np.ndarray:
     return ndimage.binary_fill_holes(marks == largest)
 
 
+@lru_cache(maxsize=1)
+def load_segmenter(weights: str) -> tuple[Any, Any]:
+    """Segment Anything and what prepares its input, loaded once. Errors: see `segmented`."""
+    try:
+        from transformers import SamModel, SamProcessor
+    except ImportError as error:
+        raise RuntimeError(
+            "Segment Anything comes with the package transformers, which is not installed. Run "
+            "`pip install transformers`, or use how='threshold', which needs nothing."
+        ) from error
+    try:
+        return SamModel.from_pretrained(weights), SamProcessor.from_pretrained(weights)
+    except OSError as error:  # no connection, or no such folder
+        raise RuntimeError(
+            f"The weights of Segment Anything, {weights}, cannot be had ({error}). Name a folder "
+            "with them, or use how='threshold', which needs none."
+        ) from error
+
+
 @torch.no_grad()
 def segmented(
     image: np.ndarray, point: tuple[int, int], weights: str = "facebook/sam-vit-base"
@@ -193,20 +213,7 @@ def segmented(
     Raises:
         RuntimeError: when the package transformers is missing, or the weights cannot be had.
     """
-    try:
-        from transformers import SamModel, SamProcessor
-    except ImportError as error:
-        raise RuntimeError(
-            "Segment Anything comes with the package transformers, which is not installed. Run "
-            "`pip install transformers`, or use how='threshold', which needs nothing."
-        ) from error
-    try:
-        model, processor = SamModel.from_pretrained(weights), SamProcessor.from_pretrained(weights)
-    except OSError as error:  # no connection, or no such folder
-        raise RuntimeError(
-            f"The weights of Segment Anything, {weights}, cannot be had ({error}). Name a folder "
-            "with them, or use how='threshold', which needs none."
-        ) from error
+    model, processor = load_segmenter(weights)
     picture = np.repeat(image, 3, axis=0) if len(image) == 1 else image
     given = processor(picture.transpose(1, 2, 0), input_points=[[list(point)]], return_tensors="pt")
     said = model(**given)
