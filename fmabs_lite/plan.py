@@ -315,10 +315,11 @@ def _chapter(
 def _book_files_read(repo: Path, name: str, notebook: Any, profile: str) -> dict[str, str]:
     """Hashes of the records and tables that a notebook reads, without the one it makes itself.
 
-    The ledger reads all of them.
+    The ledger and the open questions read all of the records.
     """
     code, book = "\n".join(cell.source for cell in code_cells(notebook)), repo / "book"
-    whole = "fmabs_lite.ledger" in code
+    questions = "fmabs_lite.questions" in code
+    whole = "fmabs_lite.ledger" in code or questions
     paths = [
         path
         for path in (book / "records").glob("*.json")
@@ -328,6 +329,8 @@ def _book_files_read(repo: Path, name: str, notebook: Any, profile: str) -> dict
         paths.append(book / "paper_tables.yml")
     if whole:
         paths.append(book / "ledger.yml")
+    if questions:
+        paths.append(book / "open_questions.yml")
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
