@@ -117,7 +117,7 @@ def whole(tmp_path: Path, monkeypatch) -> Path:
     """A copy of the book's records, tables and mapping."""
     repo = make_book(tmp_path / "whole")
     shutil.copytree(ROOT / "book" / "records", repo / "book" / "records")
-    for name in ("paper_tables.yml", "ledger.yml"):
+    for name in ("paper_tables.yml", "ledger.yml", "open_questions.yml"):
         shutil.copy(ROOT / "book" / name, repo / "book")
     monkeypatch.chdir(repo)
     return repo
@@ -409,14 +409,17 @@ def test_the_ledger_needs_no_torch():
 
 
 @pytest.mark.parametrize("kept", ["*", "14*", ""])
-def test_the_chapter_needs_records_alone(whole, kept):
+@pytest.mark.parametrize(
+    "name, counts", [("15_ledger", "counted"), ("16_open_questions", "count_statuses(cells)")]
+)
+def test_a_chapter_on_records_needs_nothing_else(whole, kept, name, counts):
     """It runs from all records, some or none, without torch and without data."""
     left = {*(whole / "book" / "records").glob(kept)} if kept else set()
     for path in {*(whole / "book" / "records").glob("*")} - left:
         path.unlink()
-    notebook = read_notebook(ROOT / "book" / "15_ledger.ipynb")
+    notebook = read_notebook(ROOT / "book" / f"{name}.ipynb")
     lines = [without_magics(cell.source) for cell in code_cells(notebook)]
-    lines.append("import sys; print(counted); sys.exit('torch' in sys.modules)")
+    lines.append(f"import sys; print({counts}); sys.exit('torch' in sys.modules)")
     (whole / "chapter.py").write_text("\n\n".join(lines))
     done = subprocess.run(
         [sys.executable, "chapter.py"], cwd=whole, capture_output=True, text=True,

@@ -62,7 +62,7 @@ def without(name: str) -> dict:
 
 def test_all_questions_of_both_papers_stand_in_order():
     found = read_questions()
-    wanted = [f"A{n}" for n in range(1, 28)] + [f"B{n}" for n in range(1, 18)]
+    wanted = [f"A{n}" for n in range(1, 29)] + [f"B{n}" for n in range(1, 20)]
     assert [question.id for question in found] == wanted
     for question in found:
         assert question.paper == {"A": "FMABS", "B": "AST-MFR"}[question.id[0]]

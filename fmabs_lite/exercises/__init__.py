@@ -17,6 +17,7 @@ from fmabs_lite.exercises import (  # noqa: F401 - importing a file registers it
     chapter_13,
     chapter_14,
     chapter_15,
+    chapter_16,
 )
 from fmabs_lite.exercises.registry import check, exercise
 
