@@ -34,7 +34,7 @@ def no_kernels(monkeypatch):
         broken = chapter.name == "02_two" and Path("broken").exists()
         return "stopped in cell [1], line 1: `x`: NameError: x" if broken else ""
 
-    monkeypatch.setattr(runner, "_execute", execute)
+    monkeypatch.setattr(runner, "execute_chapter", execute)
 
 
 def call(*arguments: str):
@@ -136,7 +136,7 @@ def test_keep_records_copies_what_has_results(repo, no_kernels, monkeypatch):
             (chapter.folder / "results.json").write_text('{"auroc": 0.5}')
         return ""
 
-    monkeypatch.setattr(runner, "_execute", execute)
+    monkeypatch.setattr(runner, "execute_chapter", execute)
     assert call("run", "--data", "sets", "--profile", "cpu", "--keep-records").exit_code == 0
     folder = repo / "book" / "records"
     assert [path.name for path in folder.iterdir()] == ["01_one.cpu.json"]
