@@ -301,10 +301,10 @@ def _cluster(scheduler: str, workers: int, retries: int) -> Iterator[Any]:
         "distributed.scheduler.worker-saturation": 1.0,
         "distributed.scheduler.allowed-failures": retries,
     }
-    local = partial(LocalCluster, threads_per_worker=1, memory_limit=0, dashboard_address=None)
-    with dask.config.set(settings), local(n_workers=workers, silence_logs="CRITICAL") as cluster:
-        with Client(cluster) as client:
-            yield client
+    options = dict(threads_per_worker=1, memory_limit=0, silence_logs="CRITICAL")
+    options |= dict(n_workers=workers, dashboard_address=":0")  # any port that is free
+    with dask.config.set(settings), LocalCluster(**options) as cluster, Client(cluster) as client:
+        yield client
 
 
 def _work_through(
@@ -342,15 +342,16 @@ def _outcome(future: Any, chapter: Chapter) -> Outcome:
 
     if future.status == "finished":
         return future.result()
-    told = "Dask lost it: the scheduler is gone. Start the sweep again"
-    if future.status == "error":
-        error = future.exception()
+    error = future.exception() if future.status == "error" else None
+    if error is None:
+        told = "Dask lost it, most likely with its scheduler; start the sweep again"
+    elif isinstance(error, KilledWorker):
+        told = (
+            "each worker that ran it died: killed by somebody, or for want of memory; try fewer "
+            f"workers. What there is of it: {chapter.folder}"
+        )
+    else:
         told = str(error) if isinstance(error, CellError) else f"{type(error).__name__}: {error}"
-        if isinstance(error, KilledWorker):
-            told = (
-                "each worker that ran it died: killed by somebody, or for want of memory; try "
-                f"fewer workers. What there is of it: {chapter.folder}"
-            )
     return Outcome(chapter.folder.name, "failed", 0.0, told)
 
 

@@ -79,10 +79,8 @@ def main(repo: Path, workers: int) -> None:
     if workers:
         sweep.run_sweep(repo, repo / "grid.yml", workers=workers, execute=execute)
         return
-    with LocalCluster(1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster:
-        note(repo, f"ready here {os.getpid()}")
-        while not (repo / "go").exists():
-            time.sleep(0.02)
+    options = dict(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0")
+    with LocalCluster(**options) as cluster:
         address = cluster.scheduler_address
         sweep.run_sweep(repo, repo / "grid.yml", scheduler=address, execute=execute)
 
