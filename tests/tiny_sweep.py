@@ -82,7 +82,9 @@ def main(repo: Path, workers: int) -> None:
     options = dict(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0")
     with LocalCluster(**options) as cluster:
         address = cluster.scheduler_address
-        sweep.run_sweep(repo, repo / "grid.yml", scheduler=address, execute=execute)
+        path = repo / "grid.yml"
+        outcomes, _ = sweep.run_sweep(repo, path, scheduler=address, execute=execute)
+    assert {outcome.status for outcome in outcomes} <= {"done", "kept"}, outcomes
 
 
 if __name__ == "__main__":
