@@ -319,6 +319,7 @@ def _work_through(
     futures = client.map(job, waiting, retries=retries, pure=False)
     cells = dict(zip([future.key for future in futures], waiting, strict=True))
     pending, outcomes = as_completed(futures), {}
+    del futures  # or Dask would keep what is read already, and make it again when a worker dies
     with tqdm(total=len(waiting), unit="cell", dynamic_ncols=True, disable=None) as bar:
         for future in pending:
             chapter = cells[future.key]

@@ -46,6 +46,22 @@ def address():
         yield cluster.scheduler_address
 
 
+@pytest.fixture
+def start(tmp_path: Path):
+    """Start a sweep in a process of its own, which does not outlive the test."""
+    started = []
+
+    def begin(workers: int) -> subprocess.Popen:
+        program = ROOT / "tests" / "tiny_sweep.py"
+        started.append(subprocess.Popen([sys.executable, program, tmp_path, str(workers)]))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
 def wait_for(condition, seconds: float = 150) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -183,8 +199,9 @@ def test_a_cell_stays_claimed_while_its_kernel_lives(tmp_path):
     os.kill(kernel, signal.SIGSTOP)  # or it would see in a second that its parent is gone
     process.kill()
     process.wait()
-    assert claimed_by(chapter.folder), "nothing but the kernel is left"
+    claimed = claimed_by(chapter.folder)
     os.kill(kernel, signal.SIGKILL)
+    assert claimed, "nothing but the kernel was left"
     wait_for(lambda: not claimed_by(chapter.folder))
     job.join()
 
@@ -192,12 +209,11 @@ def test_a_cell_stays_claimed_while_its_kernel_lives(tmp_path):
 # --- runs
 
 
-def test_two_sweeps_at_once_run_each_cell_once(tmp_path):
+def test_two_sweeps_at_once_run_each_cell_once(tmp_path, start):
     make_sweep(tmp_path, 8)
     cells = list(read(tmp_path).cells)
     mark(tmp_path, "stuck", *cells[:2])  # as many as a sweep has threads: the other does the rest
-    command = [sys.executable, str(ROOT / "tests" / "tiny_sweep.py"), str(tmp_path), "0"]
-    both = [subprocess.Popen(command) for _ in range(2)]
+    both = [start(workers=0), start(workers=0)]
     wait_for(lambda: len(noted(tmp_path, "end")) == len(cells) - 2)
     shutil.rmtree(tmp_path / "stuck")
     assert [process.wait(150) for process in both] == [0, 0]
@@ -208,13 +224,12 @@ def test_two_sweeps_at_once_run_each_cell_once(tmp_path):
     assert [cell["cell"] for cell in results["cells"]] == cells
 
 
-def test_a_killed_worker_and_a_killed_sweep_cost_only_their_cells(tmp_path, monkeypatch):
+def test_a_killed_worker_and_a_killed_sweep_cost_only_their_cells(tmp_path, start, monkeypatch):
     make_sweep(tmp_path, 12)
     cells = list(read(tmp_path).cells)
     mark(tmp_path, "deadly", cells[5])
     mark(tmp_path, "stuck", *cells[12:])
-    command = [sys.executable, str(ROOT / "tests" / "tiny_sweep.py"), str(tmp_path), "4"]
-    process = subprocess.Popen(command)
+    process = start(workers=4)
     wait_for(lambda: len(noted(tmp_path, "end")) == 12 and len(noted(tmp_path, "begin")) == 17)
     process.send_signal(signal.SIGKILL)
     process.wait()
