@@ -43,7 +43,7 @@ def tell_costs(repo: Path, sweep: Sweep) -> list[str]:
         lines.append(f"{name:{width}}  {_cell_state(chapter):8}  {seconds:>7}  {cost.source}")
     finished = len(sweep.cells) - len(remaining)
     lines.append(f"\n{len(sweep.cells)} cells: {finished} finished, {len(remaining)} to run.")
-    return lines + _total(remaining)
+    return lines + _tell_total(remaining)
 
 
 def _cell_state(chapter: Chapter) -> str:
@@ -57,7 +57,7 @@ def _cell_state(chapter: Chapter) -> str:
     return "begun" if same else "changed"  # changed: it is cleared and runs again
 
 
-def _total(remaining: list[Cost]) -> list[str]:
+def _tell_total(remaining: list[Cost]) -> list[str]:
     known = [cost for cost in remaining if cost.seconds is not None]
     lines = []
     for device in dict.fromkeys(cost.device for cost in known):
@@ -97,6 +97,7 @@ def _from_runs(repo: Path, chapter: Chapter) -> Cost:
     why = "no whole run of this chapter has been measured"
     for place, provenance in _measured_runs(repo, chapter):
         if provenance["resumed"]:
+            why = f"{place} went on from a checkpoint"
             continue
         times = how_many_times(chapter.provenance["parameters"], provenance["parameters"])
         if times is None:

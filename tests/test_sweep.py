@@ -420,7 +420,8 @@ def test_costs_come_from_a_whole_run_by_seeds_and_steps(repo):
 
     source = "extrapolated from the record in profile cpu, 0.333 times its seeds and steps"
     assert cost() == costs.Cost(10.0, source, "cpu (2 threads)")
-    assert cost(resumed=True).seconds is None
+    resumed = cost(resumed=True)
+    assert resumed.seconds is None and resumed.source.endswith("went on from a checkpoint")
     other = cost(rate=9.0)
     assert other.seconds is None and other.source == "the record in profile cpu has other values"
     record.write_text("{")
