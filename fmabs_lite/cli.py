@@ -163,8 +163,41 @@ def data(data: str) -> None:
 
 
 @main.command()
-def check() -> None:
-    """Check the notebooks: code, Markdown, alt texts, typed results, links."""
+@click.argument("runs", required=False, type=click.Path(exists=True, file_okay=False))
+@click.option("--json", "target", metavar="FILE", help="With RUNS: write the findings here too.")
+def check(runs: str | None, target: str | None) -> None:
+    """Check the book's sources, or with RUNS the results in a folder.
+
+    Without RUNS: the notebooks' code, Markdown, alt texts, typed results and links, and whether
+    the records are as their runs left them.
+
+    With RUNS, a folder of runs such as _build/runs/cpu, or of records: each beside the committed
+    record of its chapter and profile, and beside the papers' tables. Status 1 if a metric is
+    further off than the larger of one point and two deviations over the record's seeds, if a
+    number of the papers is missed that the records do not miss, or if a record was changed.
+    """
+    if runs:
+        _check_runs(Path(runs), target)
+    elif target:
+        raise click.UsageError("--json goes with RUNS: fmabs-lite check RUNS --json FILE")
+    else:
+        _check_sources()
+
+
+def _check_runs(folder: Path, target: str | None) -> None:
+    from fmabs_lite.comparison import check_runs, report_lines
+    from fmabs_lite.records import write_json
+
+    report = check_runs(folder)
+    for line in report_lines(report):
+        click.echo(line)
+    if target:
+        write_json(Path(target), report)
+    if not report["ok"]:
+        sys.exit(1)
+
+
+def _check_sources() -> None:
     from fmabs_lite.checks import run_checks
 
     problems = run_checks(_repo())

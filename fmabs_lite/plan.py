@@ -18,7 +18,16 @@ from typing import Any
 
 from fmabs_lite import records
 
-TOOLS = ("build.py", "checks", "cli.py", "costs.py", "plan.py", "runner.py", "sweep.py")
+TOOLS = (
+    "build.py",
+    "checks",
+    "cli.py",
+    "comparison.py",
+    "costs.py",
+    "plan.py",
+    "runner.py",
+    "sweep.py",
+)
 
 
 class RunError(ValueError):
@@ -325,15 +334,21 @@ def _chapter(
 
 
 def _book_files_read(repo: Path, name: str, notebook: Any, profile: str) -> dict[str, str]:
-    """Hashes of the records and tables that a notebook reads, without the one it makes itself."""
-    code = "\n".join(cell.source for cell in code_cells(notebook))
+    """Hashes of the records and tables that a notebook reads, without the one it makes itself.
+
+    The ledger reads all of them.
+    """
+    code, book = "\n".join(cell.source for cell in code_cells(notebook)), repo / "book"
+    whole = "fmabs_lite.ledger" in code
     paths = [
         path
-        for path in (repo / "book" / "records").glob("*.json")
-        if path.name.split(".")[0] in code and path.name != f"{name}.{profile}.json"
+        for path in (book / "records").glob("*.json")
+        if (whole or path.name.split(".")[0] in code) and path.name != f"{name}.{profile}.json"
     ]
-    if "paper_table(" in code:
-        paths.append(repo / "book" / "paper_tables.yml")
+    if whole or "paper_table(" in code:
+        paths.append(book / "paper_tables.yml")
+    if whole:
+        paths.append(book / "ledger.yml")
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 

@@ -28,7 +28,12 @@ def say(text: str) -> None:
 
 
 def table(rows: Sequence[dict], caption: str = "") -> None:
-    """Display rows (dicts with the same keys) as a Markdown table, in the order given."""
+    """Display rows (dicts with the same keys) as a Markdown table, in the order given.
+
+    Without rows, which happens where a record is not there, the caption stands alone.
+    """
+    if not rows:
+        return say(caption or "*No rows.*")
     keys = list(rows[0])
     lines = ["| " + " | ".join(keys) + " |", "|" + "---|" * len(keys)]
     lines += ["| " + " | ".join(str(row[key]) for key in keys) + " |" for row in rows]

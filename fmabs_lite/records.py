@@ -3,6 +3,11 @@
 A record is one JSON file, `book/records/<chapter>.<profile>.json`, with two parts: "provenance"
 (what ran, on what, with which values) and "results" (what came out). They stand apart so that the
 results of two runs can be compared for equality.
+
+A record carries a checksum of its own content in its provenance, so an edit by accident (a search
+and replace, a merge) is noticed by `fmabs-lite check`. It stands inside the record, and not in an
+index beside it, so that a record travels whole, two new records never touch one file, and every
+`*.json` in the folder is a record. It guards against accidents, not against intent.
 """
 
 from __future__ import annotations
@@ -103,7 +108,7 @@ def load_record(chapter: str, profile: str | None = None) -> Record:
     profiles = [profile] if profile else PROFILES
     for path in (folder / f"{chapter}.{name}.json" for name in profiles):
         if path.exists():
-            return _record(read_json(path), path)
+            return as_record(read_json(path), path)
     own = _own_run(chapter, profiles)
     if own:
         return own
@@ -122,10 +127,17 @@ def _own_run(chapter: str, profiles: Iterable[str]) -> Record | None:
         return None
     unfinished = {"device": device(), "seconds": 0.0, "finished": ""}
     results = read_json(Path(folder) / "results.json")
-    return _record({"provenance": {**provenance, **unfinished}, "results": results}, Path(folder))
+    return as_record({"provenance": {**provenance, **unfinished}, "results": results}, Path(folder))
 
 
-def _record(content: dict[str, Any], path: Path) -> Record:
+def committed(chapter: str) -> Record | None:
+    """Read the committed record of a chapter, *full* before *cpu*; None if there is none."""
+    paths = (book_path("records") / f"{chapter}.{profile}.json" for profile in PROFILES)
+    return next((as_record(read_json(path), path) for path in paths if path.exists()), None)
+
+
+def as_record(content: dict[str, Any], path: Path) -> Record:
+    """Turn what a record's file holds into a Record. Raises RecordError, naming the file."""
     names = [name for name in Record.__dataclass_fields__ if name != "results"]
     try:
         values = {name: content["provenance"][name] for name in names}
@@ -148,7 +160,47 @@ def write_record(path: Path, provenance: dict[str, Any], results: dict[str, Any]
                 f"record of {provenance['chapter']}: {name} holds a path of this machine ({text}); "
                 "keep a name instead"
             )
-    write_json(path, {"provenance": provenance, "results": results})
+    content = {"provenance": provenance, "results": results}
+    write_json(path, _with_checksum(content))
+
+
+def content_checksum(content: dict[str, Any]) -> str:
+    """SHA-256 of a record's results and provenance, without the checksum that it carries."""
+    provenance = {k: v for k, v in content["provenance"].items() if k != "checksum"}
+    text = json.dumps([provenance, content["results"]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _with_checksum(content: dict[str, Any]) -> dict[str, Any]:
+    provenance = content["provenance"] | {"checksum": content_checksum(content)}
+    return {**content, "provenance": provenance}
+
+
+def record_fault(content: dict[str, Any]) -> str:
+    """What is wrong with the checksum of a record, and what to do; nothing when it is sound."""
+    found = content["provenance"].get("checksum")
+    if found is None:
+        return (
+            "has no checksum; if its results are as the run left them, add one: python -c "
+            "\"from fmabs_lite.records import seal; seal('book/records/NAME.json')\""
+        )
+    if found != content_checksum(content):
+        return (
+            "was changed after its run; restore it with git, or make it again with "
+            "fmabs-lite run --keep-records"
+        )
+    return ""
+
+
+def seal(path: str | Path) -> None:
+    """Add the checksum to a record that was written before records had one.
+
+    Raises RecordError if it has one already that does not fit: then the record was changed.
+    """
+    content = read_json(Path(path))
+    if "checksum" in content["provenance"] and record_fault(content):
+        raise RecordError(f"{path} {record_fault(content)}")
+    write_json(Path(path), _with_checksum(content))
 
 
 def _texts(value: Any, name: str) -> Iterable[tuple[str, str]]:
@@ -169,12 +221,22 @@ def paper_table(name: str) -> dict[str, Any]:
     Its keys are `source`, `doi`, `caption`, `columns` and `rows` (lists as long as `columns`;
     None where the paper prints none). Raises RecordError for an unknown name.
     """
-    import yaml
-
-    tables = yaml.safe_load(book_path("paper_tables.yml").read_text("utf-8"))["tables"]
+    tables = book_yaml("paper_tables.yml")["tables"]
     if name not in tables:
         raise RecordError(f"no paper table {name!r}; there are {', '.join(sorted(tables))}")
     return tables[name]
+
+
+def book_yaml(name: str) -> dict[str, Any]:
+    """Read a YAML file of the book. Raises RecordError, naming it, if it is missing or damaged."""
+    import yaml
+
+    path = book_path(name)
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
+    try:
+        return yaml.load(path.read_text("utf-8"), loader)
+    except (FileNotFoundError, yaml.YAMLError) as error:
+        raise RecordError(f"{path} cannot be read ({error}); restore it") from None
 
 
 def find_repo(start: Path | None = None) -> Path | None:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partialmethod
@@ -28,7 +29,7 @@ from fmabs_lite import records
 from fmabs_lite.plan import Chapter, RunError, Settings, plan
 from fmabs_lite.records import read_json, write_json
 
-LONGEST = 1200  # seconds of a cell with quick's values, whose chapters take two minutes
+LONGEST = 600  # seconds of a cell with quick's values, whose chapters take two minutes
 
 
 @dataclass
@@ -245,10 +246,24 @@ def _environment(folder: Path, threads: int) -> dict[str, str]:
 
 
 def work(source: str, target: str, overrides: str, profile: str, held: str = "[]") -> str:
-    """Execute one notebook with papermill; return what went wrong, or nothing.
+    """Execute one notebook; return what went wrong, or nothing.
 
-    `overrides` and `held` (see `execute_chapter`) are JSON.
+    A cell that does not end has the notebook run once more: now and then a kernel loses a request
+    and waits for ever, whatever the cell holds. `overrides` and `held` (see `execute_chapter`) are
+    JSON.
     """
+    from nbclient.exceptions import CellTimeoutError
+
+    for _ in range(2):
+        with suppress(CellTimeoutError):
+            return attempt(source, target, json.loads(overrides), profile, json.loads(held))
+    return f"a cell did not end within {LONGEST} s, twice: it hangs, or this machine is too busy"
+
+
+def attempt(
+    source: str, target: str, overrides: dict[str, Any], profile: str, held: list[int]
+) -> str:
+    """Execute one notebook with papermill, once. Raises CellTimeoutError for a cell that hangs."""
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -257,17 +272,17 @@ def work(source: str, target: str, overrides: str, profile: str, held: str = "[]
         papermill.execute_notebook(
             without_opening(Path(source), profile),
             target,
-            json.loads(overrides),
+            overrides,
             kernel_name="python3",
             progress_bar=False,
             cwd=str(Path(target).parent),
             execution_timeout=None if profile in records.PROFILES else LONGEST,
-            kernel_manager_class=_manager(json.loads(held)),
+            kernel_manager_class=_manager(held),
         )
     except PapermillExecutionError as error:
         return describe(error)
-    except CellTimeoutError:
-        return f"a cell did not end within {LONGEST} s: it hangs, or this machine is too busy"
+    except CellTimeoutError:  # an OSError by birth, but not of the disk
+        raise
     except DeadKernelError:
         return "the kernel died, most likely for want of memory; try smaller values or --jobs 1"
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from fmabs_lite.checks import fork, run_checks, sync
 from fmabs_lite.checks.notebook import Notebook, without_code
 from fmabs_lite.checks.prose import sentences, typed_results
 from fmabs_lite.checks.twins import bare, bindings, free_names
+from fmabs_lite.records import content_checksum
 
 URL = "https://github.com/fmabs-lite/fmabs-lite"
 BADGES = (
@@ -115,6 +117,11 @@ def sound_chapter() -> list[dict]:
 
 
 CHAPTER = "book/02_area.ipynb"
+RECORD = {
+    "provenance": {"chapter": "02_area", "profile": "cpu", "parameters": {"seeds": 3}},
+    "results": {"area": [0.1]},
+}
+RECORD["provenance"]["checksum"] = content_checksum(RECORD)
 FILES = {
     "_config.yml": f"title: Areas\nrepository:\n  url: {URL}\n",
     "README.md": f"# Areas\n\nSee [the book](book/index.md) at {URL}.\n",
@@ -122,12 +129,7 @@ FILES = {
     "book/_toc.yml": "format: jb-book\nroot: index\nchapters:\n  - file: 02_area\n",
     "book/profiles.yml": "quick:\n  02_area: {steps: 5}\ncpu:\n  02_area: {steps: 9}\nfull: {}\n",
     "book/paper_tables.yml": "tables: {fmabs-4: {columns: [a, b], rows: [[screw, 97.3]]}}\n",
-    "book/records/02_area.cpu.json": json.dumps(
-        {
-            "provenance": {"chapter": "02_area", "profile": "cpu", "parameters": {"seeds": 3}},
-            "results": {"area": [0.1]},
-        }
-    ),
+    "book/records/02_area.cpu.json": json.dumps(RECORD),
     "fmabs_lite/__init__.py": "",
     "fmabs_lite/areas.py": PACKAGE,
     "fmabs_lite/exercises/chapter_02.py": "".join(
@@ -313,12 +315,25 @@ PAGE_MISTAKES = {
     "the notebook opens with {'steps': 5}": ("book/profiles.yml", "{steps: 5}", "{steps: 6}"),
     "is not a record": ("book/records/02_area.cpu.json", '"results"', '"result"'),
     "is not a record (JSON": ("book/records/02_area.cpu.json", "{", "("),
+    "was changed after its run": ("book/records/02_area.cpu.json", "[0.1]", "[0.2]"),
+    "has no checksum": ("book/records/02_area.cpu.json", '"checksum"', '"sum"'),
     "area is empty": ("book/records/02_area.cpu.json", "[0.1]", "[]"),
     "fewer than three seeds": ("book/records/02_area.cpu.json", '"seeds": 3', '"seeds": [0, 1]'),
     "another chapter or profile": ("book/records/02_area.cpu.json", '"cpu"', '"full"'),
     "is not a notebook": (CHAPTER, "{", "("),
     "is defined in": ("fmabs_lite/__init__.py", "", "def area(): ..."),
 }
+
+
+def test_only_a_chapter_that_opens_data_takes_a_folder(repo):
+    path = repo / CHAPTER
+    text_before = path.read_text(encoding="utf-8")
+    without = re.sub(r',\s*"data = [^\n]*', "", text_before).replace("{data} ", "")
+    assert "data =" not in without
+    path.write_text(without, encoding="utf-8")
+    assert run_checks(repo) == []
+    path.write_text(without.replace("plt.show()", "open_data(3)"), encoding="utf-8")
+    assert any("is missing; every chapter with data" in problem for problem in run_checks(repo))
 
 
 @pytest.mark.parametrize("finding", PAGE_MISTAKES)

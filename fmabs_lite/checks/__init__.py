@@ -96,7 +96,9 @@ def check_profiles(repo: Path) -> list[str]:
 
 
 def check_records(repo: Path) -> list[str]:
-    """Committed records can be read, hold results, and rest on at least three seeds."""
+    """Committed records are as their run left them, hold results, and rest on three seeds."""
+    from fmabs_lite.records import record_fault
+
     problems = []
     for path in sorted((repo / "book/records").glob("*.json")):
         place = f"book/records/{path.name}"
@@ -107,6 +109,8 @@ def check_records(repo: Path) -> list[str]:
         except (ValueError, KeyError, TypeError) as error:
             problems.append(f"{place}: is not a record ({error!r}); make it again")
             continue
+        if fault := record_fault(record):
+            problems.append(f"{place}: {fault}")
         if f"{provenance.get('chapter')}.{provenance.get('profile')}.json" != path.name:
             problems.append(f"{place}: is a record of another chapter or profile; rename it")
         if len(seeds if isinstance(seeds, list) else range(seeds)) < 3:

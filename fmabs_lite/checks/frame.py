@@ -197,8 +197,10 @@ def _parameters(notebook: Notebook) -> Iterator[tuple[Cell | None, str]]:
     for line in cell.source.splitlines():
         if line.strip() and not re.match(r"\w+ = \S.*  # \S", line):
             yield cell, f"`{line}` is not `name = value  # what it is`; one a line, with a comment"
-    if not re.search(r'^data = ""', cell.source, flags=re.M):
-        yield cell, '`data = ""` is missing; every chapter takes a folder with real data'
+    reads = any("open_data(" in other.source for other in notebook.code())
+    named = re.search(r"^data = ", cell.source, flags=re.M)
+    if (reads or named) and not re.search(r'^data = ""', cell.source, flags=re.M):
+        yield cell, '`data = ""` is missing; every chapter with data takes a folder with real data'
 
 
 def check_exercises(notebook: Notebook, registered: set[str]) -> list[str]:
