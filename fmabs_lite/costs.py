@@ -1,10 +1,10 @@
 """What a sweep will cost: seconds that were measured, and by one stated rule those that were not.
 
-A cell that is finished has its measured seconds. Any other is taken to cost the mean of the sweep's
-finished cells; where there are none, as much as a run or record of the same chapter, in proportion
-to the number of seeds and of steps. `category` makes no difference to that; with any other value
-that differs the cost is unknown. Runs that went on from a checkpoint count for nothing: their
-seconds are those of their last part.
+A cell that is finished has its measured seconds. Any other is taken to cost as much as the sweep's
+finished cells, on average; where there are none, as much as a run or record of the same chapter; in
+proportion to the number of seeds and of steps. `category` makes no difference to that; where any
+other value differs, the cost is unknown. Runs that went on from a checkpoint count for nothing:
+their seconds are those of their last part.
 """
 
 from __future__ import annotations
@@ -78,19 +78,21 @@ def cell_cost(repo: Path, sweep: Sweep, chapter: Chapter) -> Cost:
     if measured:
         part = ", its last part only" if measured["resumed"] else ""
         return Cost(measured["seconds"], f"measured{part}", _on(measured))
-    return _from_cells(sweep) or _from_runs(repo, chapter)
+    return _from_cells(sweep, chapter) or _from_runs(repo, chapter)
 
 
-def _from_cells(sweep: Sweep) -> Cost | None:
-    done = [
-        read_state(chapter)["measured"] for chapter in sweep.cells.values() if is_finished(chapter)
-    ]
-    whole = [measured for measured in done if not measured["resumed"]]
-    if not whole:
+def _from_cells(sweep: Sweep, chapter: Chapter) -> Cost | None:
+    known, device = [], ""
+    for other in filter(is_finished, sweep.cells.values()):
+        measured = read_state(other)["measured"]
+        times = how_many_times(chapter.provenance["parameters"], other.provenance["parameters"])
+        if times is not None and not measured["resumed"]:
+            known.append(measured["seconds"] * times)
+            device = _on(measured)
+    if not known:
         return None
-    mean = sum(measured["seconds"] for measured in whole) / len(whole)
-    source = f"extrapolated from the mean of {len(whole)} finished cell(s)"
-    return Cost(mean, source, _on(whole[-1]))
+    source = f"extrapolated from the mean of {len(known)} finished cell(s)"
+    return Cost(sum(known) / len(known), source, device)
 
 
 def _from_runs(repo: Path, chapter: Chapter) -> Cost:

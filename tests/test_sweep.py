@@ -22,6 +22,7 @@ from tiny_book import alive
 from tiny_sweep import execute, make_sweep, noted
 
 from fmabs_lite import cli, costs, sweep
+from fmabs_lite.comparison import read_runs
 from fmabs_lite.plan import RunError
 from fmabs_lite.records import read_json, write_json
 from fmabs_lite.runner import clear_changed, cores, execute_chapter, read_state
@@ -299,6 +300,8 @@ def test_two_cells_with_real_kernels_by_the_command(tmp_path, monkeypatch):
         assert cell["seconds"] == cell["provenance"]["seconds"] > 0
     assert str(tmp_path) not in json.dumps(content)
     assert not (tmp_path / "_build" / "executed").exists(), "a cell is not published"
+    runs, remarks = read_runs(tmp_path / "_build" / "sweeps" / "grid")
+    assert [runs[name].results["said"][0] for name in runs] == ["cable", "screw"] and not remarks
 
 
 # --- workers
@@ -360,6 +363,12 @@ def test_a_cell_whose_workers_die_is_told_with_its_folder(repo):
 # --- costs
 
 
+@pytest.fixture
+def any_name(monkeypatch):
+    """The tiny chapter's `name` is what the book's `category` is: it makes no difference."""
+    monkeypatch.setattr(costs, "SAME_COST", {"name"})
+
+
 def finish(chapter, seconds: float, resumed: bool = False) -> None:
     """Leave a cell as a run on a GPU does."""
     clear_changed([chapter], force=False)
@@ -375,7 +384,7 @@ def test_costs_are_unknown_until_something_is_measured(repo):
     assert "6 cells: 0 finished, 6 to run." in lines[-2] and "6 of these: unknown" in lines[-1]
 
 
-def test_costs_of_finished_cells_are_measured_and_others_their_mean(repo):
+def test_costs_of_finished_cells_are_measured_and_others_follow_by_their_steps(repo, any_name):
     found = read(repo)
     chapters = list(found.cells.values())
     finish(chapters[0], 3000)
@@ -384,18 +393,18 @@ def test_costs_of_finished_cells_are_measured_and_others_their_mean(repo):
     clear_changed([chapters[3]], force=False)
     with claim(chapters[4].folder):
         lines = [" ".join(line.split()) for line in costs.tell_costs(repo, found)]
-    mean = "3600 extrapolated from the mean of 2 finished cell(s)"
+    mean = "extrapolated from the mean of 2 finished cell(s)"  # 3000 and 2100 a step
     assert [line.split(" ", 1)[1] for line in lines[1:7]] == [
         "finished 3000 measured",
         "finished 4200 measured",
         "finished 10 measured, its last part only",
-        f"begun {mean}",
-        f"running {mean}",
-        f"to run {mean}",
+        f"begun 2550 {mean}",
+        f"running 5100 {mean}",
+        f"to run 7650 {mean}",
     ]
     assert lines[7:] == [
         "6 cells: 3 finished, 3 to run.",
-        "3 of these: 3 hours of one process on A GPU, estimated.",
+        "3 of these: 4.2 hours of one process on A GPU, estimated.",
     ]
 
 
