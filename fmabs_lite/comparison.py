@@ -70,8 +70,9 @@ def join_seeds(runs: Mapping[str, Record]) -> dict[str, Record]:
     """Runs that are alike but for their seeds, by name, as one run of all these seeds.
 
     They are left apart where a seed is in two of them. A list as long as its run's seeds holds an
-    entry for each, and is joined. What is measured once, and rows that train nothing, are those of
-    the run with the first seed, as they would be in a run of all.
+    entry for each, and is joined, unless it is one of texts: those are names. What is measured
+    once, and rows that train nothing, are those of the run with the first seed, as they would be in
+    a run of all.
     """
     if len(runs) == 1 or any("seeds" not in run.parameters for run in runs.values()):
         return dict(runs)
@@ -104,9 +105,10 @@ def _joined(parts: list[Any], counts: list[int]) -> Any:
             for name, value in parts[0].items()
             if all(name in part for part in parts)
         }
-    pairs = zip(parts, counts, strict=True)
-    if all(isinstance(part, list) and len(part) == count for part, count in pairs):
-        return [entry for part in parts for entry in part]
+    lists = all(isinstance(part, list) for part in parts)
+    if lists and [len(part) for part in parts] == counts:
+        entries = [entry for part in parts for entry in part]
+        return parts[0] if isinstance(entries[0], str) else entries
     return parts[0]
 
 

@@ -416,14 +416,14 @@ def test_cells_of_a_sweep_that_differ_in_seeds_alone_are_one_run(small):
             row: each if "trivial" in row else [each[s] for s in seeds]
             for row, each in ROWS.items()
         }
-        once = {"of": seeds[0], "at": [7, 8, 9]}
+        once = {"of": seeds[0], "at": [7, 8, 9], "videos": ["12"] * len(seeds)}
         write_json(folder / "results.json", {"rows": rows, "once": once})
     shutil.rmtree(runs / "03_three")
 
     found, _ = comparison.read_runs(runs)
     assert list(found) == ["cpu/size=128,seeds=0", "cpu/size=256,seeds=0+1+2"]
     joined = found["cpu/size=256,seeds=0+1+2"]
-    assert joined.results == {"rows": ROWS, "once": {"of": 0, "at": [7, 8, 9]}}
+    assert joined.results == {"rows": ROWS, "once": {"of": 0, "at": [7, 8, 9], "videos": ["12"]}}
     assert joined.parameters == PARAMETERS and joined.seconds == 2 * 61.5
     result = call(runs)
     assert "90.0     90.5  70.0              reproduced" in result.output
