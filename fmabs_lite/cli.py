@@ -1,4 +1,4 @@
-"""The command line, `fmabs-lite`: data, run, build, check, sync, fork."""
+"""The command line, `fmabs-lite`: data, run, sweep, build, check, sync, fork."""
 
 from __future__ import annotations
 
@@ -109,10 +109,33 @@ def build(values: tuple[str, ...], **others) -> None:
     click.echo(f"\nOpen {page}")
 
 
-def _finish(outcomes: list[Outcome]) -> None:
-    """Print the table; exit with status 1 if a chapter failed."""
-    width = max(len(outcome.chapter) for outcome in outcomes)
-    click.echo(f"\n{'chapter':{width}}  status    seconds")
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--data", default="", metavar="DIR", help="Real data sets; else drawn ones.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; else one a GPU or two cores.")
+@click.option("--scheduler", default="", metavar="ADDRESS", help="Of a Dask cluster that runs.")
+@click.option("--retries", type=click.IntRange(0), default=2, show_default=True, help="Of a cell.")
+@click.option("--dry-run", is_flag=True, help="Only list the cells and what they cost.")
+def sweep(file: Path, data: str, dry_run: bool, **others) -> None:
+    """Run a chapter for each cell of the grid in FILE; skip what is finished."""
+    from fmabs_lite import costs
+    from fmabs_lite.sweep import read_sweep, run_sweep
+
+    if others["scheduler"] and others["workers"]:
+        raise click.UsageError("a cluster has its own workers: leave out --workers or --scheduler")
+    if dry_run:
+        repo = _repo()
+        click.echo("\n".join(costs.tell_costs(repo, read_sweep(repo, file, data))))
+        return
+    outcomes, results = run_sweep(_repo(), file, data, **others)
+    click.echo(f"\nAll that is finished is in {results}")
+    _finish(outcomes, "cell")
+
+
+def _finish(outcomes: list[Outcome], kind: str = "chapter") -> None:
+    """Print the table; exit with status 1 if a chapter, or a sweep's cell, failed."""
+    width = max(len(kind), *(len(outcome.chapter) for outcome in outcomes))
+    click.echo(f"\n{kind:{width}}  status    seconds")
     for outcome in outcomes:
         click.echo(f"{outcome.chapter:{width}}  {outcome.status:8}  {outcome.seconds:7.1f}")
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,15 @@ def read_runs(folder: Path) -> tuple[dict[str, Record], list[str]]:
     """Read the runs and records in a folder.
 
     A run is a folder with `run.json` and `results.json`, at any depth, as the runner writes them;
-    a record is a file with provenance and results.
+    a record is a file with provenance and results. Cells of one sweep that differ in their seeds
+    alone count as one run, see `join_seeds`.
 
     Returns:
         Records by their place in the folder, and what was left out or is wrong, in words.
     Raises:
         ComparisonError: for a folder with neither; RecordError for a damaged file.
     """
-    found, remarks = {}, []
+    found, remarks, alike = {}, [], {}
     for path in sorted(folder.rglob("run.json")):
         name, state = path.parent.relative_to(folder.parent).as_posix(), read_json(path)
         if "measured" not in state:
@@ -38,7 +40,9 @@ def read_runs(folder: Path) -> tuple[dict[str, Record], list[str]]:
                 "provenance": {**state["provenance"], **state["measured"]},
                 "results": read_json(path.with_name("results.json")),
             }
-            found[name] = as_record(content, path)
+            alike.setdefault(_but_for_seeds(path, state), {})[name] = as_record(content, path)
+    for runs in alike.values():
+        found |= join_seeds(runs)
     for path in sorted(folder.glob("*.json")):
         content = read_json(path)
         if isinstance(content, dict) and {"provenance", "results"} <= set(content):
@@ -49,6 +53,63 @@ def read_runs(folder: Path) -> tuple[dict[str, Record], list[str]]:
             "name a folder such as _build/runs/cpu"
         )
     return found, remarks
+
+
+# --- a sweep's cells, one for each seed
+
+
+def _but_for_seeds(path: Path, state: Mapping[str, Any]) -> str:
+    """What a run depends on apart from its seeds, and the folder that its own lies in, as a key."""
+    depends = state["provenance"]
+    others = {name: value for name, value in depends["parameters"].items() if name != "seeds"}
+    alike = [path.parents[1].as_posix(), {**depends, "parameters": others}]
+    return json.dumps(alike, sort_keys=True)
+
+
+def join_seeds(runs: Mapping[str, Record]) -> dict[str, Record]:
+    """Runs that are alike but for their seeds, by name, as one run of all these seeds.
+
+    They are left apart where a seed is in two of them. A list as long as its run's seeds holds an
+    entry for each, and is joined, unless it is one of texts: those are names. What is measured
+    once, and rows that train nothing, are those of the run with the first seed, as they would be in
+    a run of all.
+    """
+    if len(runs) == 1 or any("seeds" not in run.parameters for run in runs.values()):
+        return dict(runs)
+    ordered = sorted(runs.items(), key=lambda item: item[1].parameters["seeds"])
+    counts = [len(run.parameters["seeds"]) for _, run in ordered]
+    seeds = [seed for _, run in ordered for seed in run.parameters["seeds"]]
+    if len(set(seeds)) < len(seeds):
+        return dict(runs)
+    name, first = ordered[0]
+    said = ["seeds=" + "+".join(map(str, some)) for some in (first.parameters["seeds"], seeds)]
+    return {
+        name.replace(*said): replace(
+            first,
+            parameters={**first.parameters, "seeds": seeds},
+            results=_joined([run.results for _, run in ordered], counts),
+            device=", ".join(dict.fromkeys(run.device for _, run in ordered)),
+            seconds=sum(run.seconds for _, run in ordered),
+            finished=max(run.finished for _, run in ordered),
+        )
+    }
+
+
+def _joined(parts: list[Any], counts: list[int]) -> Any:
+    """One part of the results of several runs; `counts`: how many seeds each has."""
+    if all(isinstance(part, Mapping) for part in parts):
+        return {
+            name: value
+            if name.startswith("trivial")
+            else _joined([part[name] for part in parts], counts)
+            for name, value in parts[0].items()
+            if all(name in part for part in parts)
+        }
+    lists = all(isinstance(part, list) for part in parts)
+    if lists and [len(part) for part in parts] == counts:
+        entries = [entry for part in parts for entry in part]
+        return parts[0] if isinstance(entries[0], str) else entries
+    return parts[0]
 
 
 def changed_records(folder: Path | None = None) -> list[str]:

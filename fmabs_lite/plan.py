@@ -11,13 +11,23 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fmabs_lite import records
 
-TOOLS = ("build.py", "checks", "cli.py", "comparison.py", "plan.py", "runner.py")
+TOOLS = (
+    "build.py",
+    "checks",
+    "cli.py",
+    "comparison.py",
+    "costs.py",
+    "plan.py",
+    "runner.py",
+    "sweep.py",
+)
 
 
 class RunError(ValueError):
@@ -30,10 +40,11 @@ class Settings:
 
     profile: str = "quick"
     data: str = ""
-    values: dict[str, str] = field(default_factory=dict)  # --set name=value
+    values: dict[str, Any] = field(default_factory=dict)  # text is read as the default's type
     jobs: int | None = None
     force: bool = False
     keep_records: bool = False
+    source: str = "--set"  # where the values come from, for messages
 
     def __post_init__(self) -> None:
         if self.data:
@@ -72,27 +83,32 @@ def chapters(repo: Path) -> list[str]:
     return [page for page in toc(repo) if not (repo / "book" / f"{page}.md").exists()]
 
 
-def plan(repo: Path, names: list[str], settings: Settings) -> list[Chapter]:
+def plan(
+    repo: Path, names: list[str], settings: Settings, cells: Iterable[dict[str, Any]] = ({},)
+) -> list[Chapter]:
     """Resolve the values of the named chapters (all without names), in book order.
 
+    With `cells`, do so once for each of these sets of values, which are added to the settings'.
     Raises RunError if a chapter, profile or parameter is unknown, a value is of another type than
     the notebook's default, or a parameter is never read; DataError if the data folder is no good.
     """
-    if "data" in settings.values:
-        raise RunError("name the data folder with --data DIR, not with --set")
+    asked = [replace(settings, values=settings.values | cell) for cell in cells]
+    if any("data" in one.values for one in asked):
+        raise RunError(f"name the data folder with --data DIR, not with {settings.source}")
     known = chapters(repo)
     for name in names:
-        _known(name, known, "chapter", repo / "book" / "_toc.yml")
+        check_known(name, known, "chapter", repo / "book" / "_toc.yml")
     chosen = [name for name in known if name in names] or known
     notebooks = {name: read_notebook(repo / "book" / f"{name}.ipynb") for name in chosen}
     defaults = {name: parameter_defaults(notebooks[name], name) for name in chosen}
     profile = _profile(repo, settings.profile, known)
-    values = {name: _values(defaults, name, profile, settings) for name in chosen}
-    _all_used(settings.values, defaults)
+    runs = [(name, _values(defaults, name, profile, one)) for one in asked for name in chosen]
+    for one in asked:
+        _all_used(one, defaults)
     data = _Data(settings.data) if any("data" in found for found in defaults.values()) else None
     return [
-        _chapter(repo, name, notebooks[name], settings.profile, defaults[name], values[name], data)
-        for name in chosen
+        _chapter(repo, name, notebooks[name], settings.profile, defaults[name], values, data)
+        for name, values in runs
     ]
 
 
@@ -104,43 +120,47 @@ def _values(
     place = f"profile {settings.profile} in book/profiles.yml, chapter {name}"
     values = dict(own)
     for key, value in (profile.get(name) or {}).items():
-        _known(key, own, "parameter", place)
+        check_known(key, own, "parameter", place)
         values[key] = _fitting(value, own[key], f"{key} ({place})")
-    for key, text in settings.values.items():
+    for key, value in settings.values.items():
         if key in own:
-            values[key] = _fitting(_from_text(text, own[key]), own[key], f"--set {key}")
+            found = _from_text(value, own[key])
+            values[key] = _fitting(found, own[key], f"{settings.source} {key}")
     if "data" in own and settings.data:
         values["data"] = settings.data
     return values
 
 
-def _all_used(values: dict[str, str], defaults: dict[str, dict[str, Any]]) -> None:
+def _all_used(settings: Settings, defaults: dict[str, dict[str, Any]]) -> None:
     everywhere = {key for found in defaults.values() for key in found}
-    for key in values:
-        _known(key, everywhere, "parameter", f"--set, chapters {', '.join(defaults)}")
+    for key in settings.values:
+        place = f"{settings.source}, chapters {', '.join(defaults)}"
+        check_known(key, everywhere, "parameter", place)
 
 
 def _profile(repo: Path, name: str, known: list[str]) -> dict[str, dict]:
     path = repo / "book" / "profiles.yml"
     profiles = read_yaml(path)
-    _known(name, profiles, "profile", path)
+    check_known(name, profiles, "profile", path)
     for chapter in profiles[name] or {}:
-        _known(chapter, known, "chapter", path)
+        check_known(chapter, known, "chapter", path)
     return profiles[name] or {}
 
 
-def _known(name: str, known: Iterable[str], kind: str, place: Any) -> None:
+def check_known(name: str, known: Iterable[str], kind: str, place: Any) -> None:
+    """Raise RunError if a name is not among the known ones; it says which was meant."""
     known = list(known)
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1, cutoff=0.5)
+        near = difflib.get_close_matches(str(name), known, 1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}"
         raise RunError(f"unknown {kind} {name!r} ({place}); {hint}")
 
 
-def _from_text(text: str, default: Any) -> Any:
+def _from_text(value: Any, default: Any) -> Any:
     import yaml
 
-    return text if isinstance(default, str) else yaml.safe_load(text)
+    text = isinstance(value, str) and not isinstance(default, str)
+    return yaml.safe_load(value) if text else value
 
 
 def _fitting(value: Any, default: Any, place: str) -> Any:
@@ -262,6 +282,7 @@ class _Data:
 
         return {name: getattr(self.folder, name) for name in NAMES if self.folder.has(name)}
 
+    @cached_property
     def identity(self) -> list[Any]:
         """Names, sizes and times of all files; nothing for the drawn sets, which are code."""
         if self.folder.drawn:
@@ -292,7 +313,7 @@ def _chapter(
         "notebook": [[cell.cell_type, cell.source, cell.metadata] for cell in notebook.cells],
         "package": package,
         "parameters": values,
-        "data": data.identity() if data and "data" in values else [],
+        "data": data.identity if data and "data" in values else [],
         "versions": [versions[key] for key in ("python", "torch", "numpy")],
         "book": _book_files_read(repo, name, notebook, profile),
     }

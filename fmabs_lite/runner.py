@@ -21,6 +21,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def run(repo: Path, names: Iterable[str] = (), settings: Settings | None = None)
     clear_changed(chosen, settings.force)
     waiting = [chapter for chapter in chosen if not is_finished(chapter)]
     outcomes = {
-        chapter.name: Outcome(chapter.name, "kept", _state(chapter)["seconds"])
+        chapter.name: Outcome(chapter.name, "kept", read_state(chapter)["seconds"])
         for chapter in chosen
         if chapter not in waiting
     }
@@ -70,7 +71,8 @@ def run(repo: Path, names: Iterable[str] = (), settings: Settings | None = None)
 # --- state on disk
 
 
-def _state(chapter: Chapter) -> dict[str, Any]:
+def read_state(chapter: Chapter) -> dict[str, Any]:
+    """What `run.json` holds: configuration, provenance and, once finished, what was measured."""
     path = chapter.folder / "run.json"
     try:
         return read_json(path) if path.exists() else {}
@@ -85,11 +87,11 @@ def clear_changed(chosen: list[Chapter], force: bool) -> None:
     that it goes on from its checkpoints.
     """
     for chapter in chosen:
-        if force or _state(chapter).get("configuration") != chapter.configuration:
+        if force or read_state(chapter).get("configuration") != chapter.configuration:
             state = {
                 "configuration": chapter.configuration,
                 "provenance": chapter.provenance,
-                "seconds": _state(chapter).get("seconds"),  # the last time, to put long ones first
+                "seconds": read_state(chapter).get("seconds"),  # to put long ones first
             }
             if chapter.folder.exists():
                 shutil.rmtree(chapter.folder)
@@ -99,7 +101,9 @@ def clear_changed(chosen: list[Chapter], force: bool) -> None:
 
 def is_finished(chapter: Chapter) -> bool:
     """Whether this very configuration has been run to the end."""
-    return "measured" in _state(chapter) and chapter.executed.exists()
+    state = read_state(chapter)
+    same = state.get("configuration") == chapter.configuration
+    return same and "measured" in state and chapter.executed.exists()
 
 
 def _publish(repo: Path, chapter: Chapter, keep_record: bool) -> None:
@@ -109,12 +113,18 @@ def _publish(repo: Path, chapter: Chapter, keep_record: bool) -> None:
     shutil.copyfile(chapter.executed, shelf / chapter.executed.name)
     results = chapter.folder / "results.json"
     if keep_record and results.exists():
-        provenance = chapter.provenance | _state(chapter)["measured"]
-        provenance["data"] |= {name: records.checksum(path) for name, path in chapter.data.items()}
+        provenance = whole_provenance(chapter)
         name = f"{chapter.name}.{provenance['profile']}.json"
         target = repo / "book" / "records" / name
         target.parent.mkdir(exist_ok=True)
         records.write_record(target, provenance, read_json(results))
+
+
+def whole_provenance(chapter: Chapter) -> dict[str, Any]:
+    """What a finished run depended on and what was measured, with the checksums of its data."""
+    checksums = {name: records.checksum(path) for name, path in chapter.data.items()}
+    data = {"data": chapter.provenance["data"] | checksums}
+    return chapter.provenance | read_state(chapter)["measured"] | data
 
 
 # --- running
@@ -143,7 +153,7 @@ def _run_all(waiting: list[Chapter], jobs: int) -> list[Outcome]:
     bar = tqdm(total=len(waiting), unit="chapter", dynamic_ncols=True, disable=None)
     try:
         tasks = {
-            pool.submit(_run_one, chapter, threads, running): chapter
+            pool.submit(run_one, chapter, threads, running): chapter
             for chapter in sorted(waiting, key=_length, reverse=True)
         }
         while tasks:
@@ -163,7 +173,7 @@ def _run_all(waiting: list[Chapter], jobs: int) -> list[Outcome]:
 
 
 def _length(chapter: Chapter) -> float:
-    return _state(chapter).get("seconds") or float("inf")
+    return read_state(chapter).get("seconds") or float("inf")
 
 
 def _report(bar: Any, outcome: Outcome) -> None:
@@ -171,11 +181,17 @@ def _report(bar: Any, outcome: Outcome) -> None:
     bar.write(f"{outcome.chapter}: {outcome.status}, {outcome.seconds:.0f} s")
 
 
-def _run_one(chapter: Chapter, threads: int, running: set[subprocess.Popen]) -> Outcome:
+def run_one(
+    chapter: Chapter, threads: int, running: set[subprocess.Popen], execute: Any = None
+) -> Outcome:
+    """Run one chapter in its folder, from its checkpoints on if there are any, and say how it went.
+
+    `execute` does it, and returns what went wrong; it is `execute_chapter` if none is given.
+    """
     (chapter.folder / "results.json").unlink(missing_ok=True)
     resumed = (chapter.folder / "checkpoints").exists()
     start = time.monotonic()
-    error = _execute(chapter, threads, running)
+    error = (execute or execute_chapter)(chapter, threads, running)
     seconds = round(time.monotonic() - start, 1)
     if error:
         return Outcome(chapter.name, "failed", seconds, error)
@@ -186,14 +202,20 @@ def _run_one(chapter: Chapter, threads: int, running: set[subprocess.Popen]) -> 
         "seconds": seconds,
         "finished": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
-    state = {**_state(chapter), "measured": measured, "seconds": seconds}
+    state = {**read_state(chapter), "measured": measured, "seconds": seconds}
     write_json(chapter.folder / "run.json", state)
     return Outcome(chapter.name, "done", seconds)
 
 
-def _execute(chapter: Chapter, threads: int, running: set[subprocess.Popen]) -> str:
-    """Execute a chapter in a process of its own; return what went wrong, or nothing."""
+def execute_chapter(
+    chapter: Chapter, threads: int, running: set[subprocess.Popen], held: tuple[int, ...] = ()
+) -> str:
+    """Execute a chapter in a process of its own; return what went wrong, or nothing.
+
+    That process and its kernel keep the files `held` (descriptors) open as long as they live.
+    """
     job = [str(chapter.notebook), str(chapter.executed), json.dumps(chapter.overrides)]
+    job += [chapter.provenance["profile"], json.dumps(held)]
     process = subprocess.Popen(
         [sys.executable, "-m", "fmabs_lite.runner", *job],
         env=_environment(chapter.folder, threads),
@@ -201,6 +223,7 @@ def _execute(chapter: Chapter, threads: int, running: set[subprocess.Popen]) -> 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        pass_fds=held,
     )
     running.add(process)
     output, errors = process.communicate()
@@ -222,21 +245,24 @@ def _environment(folder: Path, threads: int) -> dict[str, str]:
 # --- the process of one chapter
 
 
-def work(source: str, target: str, overrides: str) -> str:
+def work(source: str, target: str, overrides: str, profile: str, held: str = "[]") -> str:
     """Execute one notebook; return what went wrong, or nothing.
 
     A cell that does not end has the notebook run once more: now and then a kernel loses a request
-    and waits for ever, whatever the cell holds.
+    and waits for ever, whatever the cell holds. `overrides` and `held` (see `execute_chapter`) are
+    JSON.
     """
     from nbclient.exceptions import CellTimeoutError
 
     for _ in range(2):
         with suppress(CellTimeoutError):
-            return attempt(source, target, overrides)
+            return attempt(source, target, json.loads(overrides), profile, json.loads(held))
     return f"a cell did not end within {LONGEST} s, twice: it hangs, or this machine is too busy"
 
 
-def attempt(source: str, target: str, overrides: str) -> str:
+def attempt(
+    source: str, target: str, overrides: dict[str, Any], profile: str, held: list[int]
+) -> str:
     """Execute one notebook with papermill, once. Raises CellTimeoutError for a cell that hangs."""
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -244,13 +270,14 @@ def attempt(source: str, target: str, overrides: str) -> str:
 
     try:
         papermill.execute_notebook(
-            without_opening(Path(source), Path(target)),
+            without_opening(Path(source), profile),
             target,
-            json.loads(overrides),
+            overrides,
             kernel_name="python3",
             progress_bar=False,
             cwd=str(Path(target).parent),
-            execution_timeout=None if Path(target).parents[1].name in ("cpu", "full") else LONGEST,
+            execution_timeout=None if profile in records.PROFILES else LONGEST,
+            kernel_manager_class=_manager(held),
         )
     except PapermillExecutionError as error:
         return describe(error)
@@ -264,7 +291,17 @@ def attempt(source: str, target: str, overrides: str) -> str:
     return ""
 
 
-def without_opening(source: Path, target: Path) -> Any:
+def _manager(held: list[int]) -> type:
+    """A kernel manager whose kernels keep some files open."""
+    from jupyter_client import AsyncKernelManager
+
+    class Manager(AsyncKernelManager):
+        start_kernel = partialmethod(AsyncKernelManager.start_kernel, pass_fds=held)
+
+    return Manager
+
+
+def without_opening(source: Path, profile: str) -> Any:
     """Read a chapter; leave out its cells tagged `opening` while it makes its first record.
 
     A chapter may open with what its record holds. The run that makes the first one has nothing to
@@ -273,8 +310,8 @@ def without_opening(source: Path, target: Path) -> Any:
     import nbformat
 
     notebook = nbformat.read(source, as_version=4)
-    makes_record = target.parents[1].name in records.PROFILES
-    if makes_record and not any((source.parent / "records").glob(f"{source.stem}.*.json")):
+    made = any((source.parent / "records").glob(f"{source.stem}.*.json"))
+    if profile in records.PROFILES and not made:
         notebook.cells = [c for c in notebook.cells if "opening" not in c.metadata.get("tags", [])]
     return notebook
 

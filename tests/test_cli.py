@@ -34,7 +34,7 @@ def no_kernels(monkeypatch):
         broken = chapter.name == "02_two" and Path("broken").exists()
         return "stopped in cell [1], line 1: `x`: NameError: x" if broken else ""
 
-    monkeypatch.setattr(runner, "_execute", execute)
+    monkeypatch.setattr(runner, "execute_chapter", execute)
 
 
 def call(*arguments: str):
@@ -80,7 +80,7 @@ def test_run_ends_with_a_table_and_fails_if_a_chapter_failed(repo, no_kernels):
     Path("broken").unlink()
     result = call("run", "--data", "sets")
     assert result.exit_code == 0
-    assert "01_one  kept" in result.output and "02_two  done" in result.output
+    assert "01_one   kept" in result.output and "02_two   done" in result.output
 
 
 def test_a_build_folder_that_cannot_be_written(repo, no_kernels):
@@ -116,7 +116,7 @@ def test_build_makes_pages_once_and_warnings_are_errors(repo, no_kernels):
     assert "01_one.html" in page.read_text()
     launch = page.with_name("01_one.html").read_text()
     assert "colab.research.google.com/github/fmabs-lite" in launch
-    assert result.output.count("  kept  ") == 2 and "pages   done" in result.output
+    assert result.output.count("  kept  ") == 2 and "pages    done" in result.output
 
     assert call("build", "--data", "sets").output.count("  kept  ") == 3
 
@@ -126,7 +126,7 @@ def test_no_page_is_built_when_a_chapter_failed(repo, no_kernels, monkeypatch):
     Path("broken").touch()
     result = call("build", "--data", "sets")
     assert result.exit_code == 1
-    assert "pages   left out" in result.output and "NameError: x" in result.output
+    assert "pages    left out" in result.output and "NameError: x" in result.output
 
 
 def test_keep_records_copies_what_has_results(repo, no_kernels, monkeypatch):
@@ -136,7 +136,7 @@ def test_keep_records_copies_what_has_results(repo, no_kernels, monkeypatch):
             (chapter.folder / "results.json").write_text('{"auroc": 0.5}')
         return ""
 
-    monkeypatch.setattr(runner, "_execute", execute)
+    monkeypatch.setattr(runner, "execute_chapter", execute)
     assert call("run", "--data", "sets", "--profile", "cpu", "--keep-records").exit_code == 0
     folder = repo / "book" / "records"
     assert [path.name for path in folder.iterdir()] == ["01_one.cpu.json"]

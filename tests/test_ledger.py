@@ -479,6 +479,46 @@ def test_a_new_miss_of_the_paper_fails_and_a_known_one_does_not(small):
     assert result.exit_code == 0 and "missed" in result.output
 
 
+def test_cells_of_a_sweep_that_differ_in_seeds_alone_are_one_run(small):
+    runs = run_folder(small)
+    for name, seeds, size in (
+        ("size=256,seeds=0", [0], 256),
+        ("size=256,seeds=1+2", [1, 2], 256),
+        ("size=128,seeds=0", [0], 128),  # another size: a run of its own
+    ):
+        folder = runs / name
+        shutil.copytree(runs / "03_three", folder)
+        state = read_json(folder / "run.json")
+        state["provenance"]["parameters"] |= {"seeds": seeds, "size": size}
+        write_json(folder / "run.json", state)
+        rows = {
+            row: each if "trivial" in row else [each[s] for s in seeds]
+            for row, each in ROWS.items()
+        }
+        once = {"of": seeds[0], "at": [7, 8, 9], "videos": ["12"] * len(seeds)}
+        write_json(folder / "results.json", {"rows": rows, "once": once})
+    shutil.rmtree(runs / "03_three")
+
+    found, _ = comparison.read_runs(runs)
+    assert list(found) == ["cpu/size=128,seeds=0", "cpu/size=256,seeds=0+1+2"]
+    joined = found["cpu/size=256,seeds=0+1+2"]
+    assert joined.results == {"rows": ROWS, "once": {"of": 0, "at": [7, 8, 9], "videos": ["12"]}}
+    assert joined.parameters == PARAMETERS and joined.seconds == 2 * 61.5
+    result = call(runs)
+    assert "90.0     90.5  70.0              reproduced" in result.output
+
+
+@pytest.mark.parametrize("changed", [{"seeds": [1, 2]}, {"seeds": None}])
+def test_runs_are_not_joined_over_a_seed_of_both_or_without_seeds(changed):
+    def record(**parameters):
+        known = {name: value for name, value in parameters.items() if value is not None}
+        content = {"provenance": provenance() | {"parameters": known}, "results": {}}
+        return as_record(content, Path("x"))
+
+    both = {"a": record(seeds=[0, 1]), "b": record(**changed)}
+    assert comparison.join_seeds(both) == both
+
+
 def test_what_has_no_seeds_is_compared_number_by_number():
     def record(value, **parameters):
         content = {"provenance": provenance() | {"parameters": parameters}}

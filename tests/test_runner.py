@@ -231,7 +231,7 @@ def test_a_cell_that_hangs_ends_in_quick_only(tmp_path, monkeypatch, profile, st
     folder.mkdir(parents=True)
     monkeypatch.setattr(runner, "LONGEST", 3)
     target = str(folder / "01_slow.ipynb")
-    problem = runner.work(str(repo / "book" / "01_slow.ipynb"), target, "{}")
+    problem = runner.work(str(repo / "book" / "01_slow.ipynb"), target, "{}", profile)
     assert ("did not end within 3 s, twice" in problem) == (status == "stopped"), problem
 
 
@@ -246,7 +246,7 @@ def test_a_notebook_that_hung_once_is_run_again(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     monkeypatch.setattr(runner, "LONGEST", 4)
     target = str(folder / "01_once.ipynb")
-    assert runner.work(str(repo / "book" / "01_once.ipynb"), target, "{}") == ""
+    assert runner.work(str(repo / "book" / "01_once.ipynb"), target, "{}", "quick") == ""
 
 
 def test_a_killed_run_leaves_no_process_and_goes_on(tmp_path, monkeypatch):
@@ -286,7 +286,7 @@ def test_the_first_record_is_made_without_the_cells_that_open_with_it(tmp_path):
     source.write_text(json.dumps(content))
 
     def cells(profile: str) -> int:
-        return len(without_opening(source, tmp_path / "runs" / profile / "ch" / "ch.ipynb").cells)
+        return len(without_opening(source, profile).cells)
 
     assert (cells("quick"), cells("cpu")) == (3, 2)
     (tmp_path / "book" / "records").mkdir()
