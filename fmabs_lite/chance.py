@@ -1,8 +1,8 @@
 """What chance alone could have done (chapter 15).
 
 Three sources of chance, three tools. Another test set: a bootstrap over test images. Other seeds:
-an exact paired test, which assumes nothing about the shape of their spread. Many questions asked at
-once: Holm's correction. numpy only.
+an exact paired test, which assumes no shape of their spread, only that without a difference either
+sign is as likely. Many questions asked at once: Holm's correction. numpy only.
 """
 
 from collections.abc import Sequence

@@ -77,7 +77,7 @@ def status_of(printed: float, ours: Sequence[float], kinds: Collection[str] = ()
 
     *not run* without a number of ours. *different data*, or *shorter schedule or smaller model*,
     where that is so: then nearness would say nothing. Else *reproduced* within the tolerance, by
-    the same protocol; *near* within twice the tolerance, or by another protocol; else *missed*.
+    the same protocol; *near* within twice the tolerance, by any protocol; else *missed*.
 
     Args:
         printed: percent.
@@ -342,7 +342,7 @@ class Claim(NamedTuple):
     """One "better" of the papers, asked of a record: points, exact p-value, Holm's p-value.
 
     `images` is the 95 % interval of the same points over test images, None where the record kept
-    no scores of single images.
+    no scores of single images. `behind`: neither row beats the best row without training.
     """
 
     says: str
@@ -351,6 +351,7 @@ class Claim(NamedTuple):
     p: float
     corrected: float
     images: tuple[float, float] | None
+    behind: bool
 
 
 def judge_claims(held: Mapping[str, Record] | None = None) -> list[Claim]:
@@ -370,11 +371,14 @@ def judge_claims(held: Mapping[str, Record] | None = None) -> list[Claim]:
                 for row in ("better", "than")
             ]
             if len(pair[0]) > 1:
-                found.append((claim, difference(*pair), paired_test(*pair), record))
-    corrected = holm([p for _, _, p, _ in found])
+                cheap = best_trivial(record, setup["at"], claim["key"])
+                behind = cheap is not None and max(map(np.mean, pair)) <= cheap / 100
+                images = gap_over_images(record, claim)
+                found.append((claim, difference(*pair), paired_test(*pair), images, behind))
+    corrected = holm([p for _, _, p, *_ in found])
     return [
-        Claim(claim["says"], claim["table"], gap, p, float(c), gap_over_images(record, claim))
-        for (claim, gap, p, record), c in zip(found, corrected, strict=True)
+        Claim(claim["says"], claim["table"], gap, p, float(c), images, bool(behind))
+        for (claim, gap, p, images, behind), c in zip(found, corrected, strict=True)
     ]
 
 

@@ -36,7 +36,7 @@ class Measured(NamedTuple):
 class Question(NamedTuple):
     """One open point of a paper; `code` and `seen` may be empty. See the head of the file."""
 
-    id: str  # A1 to A27 for FMABS, B1 to B17 for AST-MFR
+    id: str  # A and a number for FMABS, B for AST-MFR
     paper: str
     theme: str
     question: str

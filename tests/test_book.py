@@ -117,8 +117,9 @@ def solved(book, tmp_path_factory) -> dict[str, tuple[str, Path]]:
         folder = tmp_path_factory.mktemp(path.stem)
         source, target = folder / f"{path.stem}.in.ipynb", folder / path.name
         nbformat.write(with_solutions(path), source)
+        job = [source, target, fewer_steps(path), "quick"]
         done = subprocess.run(
-            [sys.executable, "-m", "fmabs_lite.runner", source, target, fewer_steps(path)],
+            [sys.executable, "-m", "fmabs_lite.runner", *job],
             env={**os.environ, "OMP_NUM_THREADS": "1", "FMABS_RUN_DIR": str(folder)},
             capture_output=True,
             text=True,

@@ -25,7 +25,7 @@ def _flattery(flattery):
 
 
 @exercise("16.3")
-def _ceiling(ceiling):
+def _copycat(copycat):
     cases = [
         ([0, 0, 1, 1], [0, 0, 1, 1], 1.0, "who agree"),
         ([0, 0, 1, 1], [1, 1, 0, 0], 0.0, "who agree on nothing"),
@@ -33,5 +33,5 @@ def _ceiling(ceiling):
         ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1], 5 / 6, "one of whom calls one frame fewer anomalous"),
     ]
     for labels, others, right, who in cases:
-        got = float(ceiling(labels, others))
+        got = float(copycat(labels, others))
         assert abs(got - right) < 1e-9, f"For two {who} it is {right:.3f}, not {got:.3f}."
