@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,7 +28,7 @@ from fmabs_lite import records
 from fmabs_lite.plan import Chapter, RunError, Settings, plan
 from fmabs_lite.records import read_json, write_json
 
-LONGEST = 1200  # seconds of a cell with quick's values, whose chapters take two minutes
+LONGEST = 600  # seconds of a cell with quick's values, whose chapters take two minutes
 
 
 @dataclass
@@ -222,7 +223,21 @@ def _environment(folder: Path, threads: int) -> dict[str, str]:
 
 
 def work(source: str, target: str, overrides: str) -> str:
-    """Execute one notebook with papermill; return what went wrong, or nothing."""
+    """Execute one notebook; return what went wrong, or nothing.
+
+    A cell that does not end has the notebook run once more: now and then a kernel loses a request
+    and waits for ever, whatever the cell holds.
+    """
+    from nbclient.exceptions import CellTimeoutError
+
+    for _ in range(2):
+        with suppress(CellTimeoutError):
+            return attempt(source, target, overrides)
+    return f"a cell did not end within {LONGEST} s, twice: it hangs, or this machine is too busy"
+
+
+def attempt(source: str, target: str, overrides: str) -> str:
+    """Execute one notebook with papermill, once. Raises CellTimeoutError for a cell that hangs."""
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -239,8 +254,8 @@ def work(source: str, target: str, overrides: str) -> str:
         )
     except PapermillExecutionError as error:
         return describe(error)
-    except CellTimeoutError:
-        return f"a cell did not end within {LONGEST} s: it hangs, or this machine is too busy"
+    except CellTimeoutError:  # an OSError by birth, but not of the disk
+        raise
     except DeadKernelError:
         return "the kernel died, most likely for want of memory; try smaller values or --jobs 1"
     except OSError as error:

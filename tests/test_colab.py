@@ -29,7 +29,7 @@ pytestmark = pytest.mark.colab
 ROOT = Path(__file__).resolve().parents[1]
 NEVER_REPLACED = ["torch", "torchvision", "numpy", "matplotlib", "opencv-python-headless"]
 ALSO_ON_COLAB = [
-    "pandas", "scikit-learn", "scipy", "seaborn", "tqdm", "ipywidgets", "ipykernel", "nbclient",
+    "pandas", "scikit-learn", "scipy", "seaborn", "tqdm", "ipywidgets", "ipykernel<7", "nbclient",
 ]  # fmt: skip
 PYTHONS = ("3.12", "3.13", "3.11", "3.10")  # Colab's own first
 CHAPTERS = [path.stem for path in chapter_files(ROOT)]

@@ -232,7 +232,21 @@ def test_a_cell_that_hangs_ends_in_quick_only(tmp_path, monkeypatch, profile, st
     monkeypatch.setattr(runner, "LONGEST", 3)
     target = str(folder / "01_slow.ipynb")
     problem = runner.work(str(repo / "book" / "01_slow.ipynb"), target, "{}")
-    assert ("did not end within 3 s" in problem) == (status == "stopped"), problem
+    assert ("did not end within 3 s, twice" in problem) == (status == "stopped"), problem
+
+
+def test_a_notebook_that_hung_once_is_run_again(tmp_path, monkeypatch):
+    mark = tmp_path / "mark"
+    code = (
+        "import time\nfrom pathlib import Path\n"
+        f"mark = Path({str(mark)!r})\nif not mark.exists():\n    mark.touch()\n    time.sleep(60)"
+    )
+    repo = make_book(tmp_path / "repo", **{"01_once": code})
+    folder = repo / "_build" / "runs" / "quick" / "01_once"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(runner, "LONGEST", 4)
+    target = str(folder / "01_once.ipynb")
+    assert runner.work(str(repo / "book" / "01_once.ipynb"), target, "{}") == ""
 
 
 def test_a_killed_run_leaves_no_process_and_goes_on(tmp_path, monkeypatch):
