@@ -206,7 +206,7 @@ def read_ledger(held: Mapping[str, Record] | None = None) -> list[PrintedCell]:
             setup = _named(book["setups"], line["setup"], f"{place}: setup")
             record = records[setup["chapter"]]
             cell = cells.get((name, _row_named(line["row"], record, place), line["column"]))
-            if cell and record:
+            if cell and record and line["ours"] not in record.results.get("left_out", ()):
                 asked = _asked(tables[name], cell, book["asks"][name])
                 cells[cell.place] = _filled(cell, line, setup, record, asked, place)
             elif cell is None and "{" not in line["row"]:  # else a category that no table has

@@ -17,7 +17,7 @@ from typing import Any
 
 from fmabs_lite import records
 
-TOOLS = ("build.py", "checks", "cli.py", "comparison.py", "plan.py", "runner.py")
+TOOLS = ("build.py", "checks", "cli.py", "comparison.py", "peers.py", "plan.py", "runner.py")
 
 
 class RunError(ValueError):
