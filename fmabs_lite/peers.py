@@ -37,7 +37,7 @@ from fmabs_lite.trivial import PixelDeviation
 
 NETWORKS = BACKBONES | {"resnet18": (models.resnet18, RESNET)}  # the last one is STFPM's own
 CORESET = 0.01  # share of the patches that PatchCore keeps, as its ensemble does
-CHANNELS = 100  # of PaDiM's features that are drawn; for wide_resnet50_2 the paper has 550
+CHANNELS = 100  # of PaDiM's features that are drawn, as the paper does of ResNet18's
 RATES = {"STFPM": 1e-3, "RD4AD": 5e-3, "DRAEM": 1e-4}  # of Adam; the last two are the papers'
 
 
@@ -64,6 +64,11 @@ class Trial:
     def smoothing(self) -> tuple[float, int]:
         """σ and window of `mfr_smooth`: 4 and 5 at 256 pixels, as AST-MFR has, and so on."""
         return self.size / 64, round(self.size / 50) | 1
+
+    @property
+    def channels(self) -> int:
+        """How many of its features PaDiM draws, where there are so many."""
+        return 550 if self.backbone == "wide_resnet50_2" else CHANNELS
 
 
 def part_of_anomalib(place: str) -> Any:
@@ -180,8 +185,7 @@ def patchcore(trial: Trial, textures: Path) -> Peer:
 def padim(trial: Trial, textures: Path) -> Peer:
     """A Gaussian at each position, of channels drawn at random."""
     at, backbone = NETWORKS[trial.backbone][1], imagenet_network(trial)
-    drawn = 550 if trial.backbone == "wide_resnet50_2" else CHANNELS
-    drawn = min(drawn, sum(widths_of(Stages(backbone, at))))
+    drawn = min(trial.channels, sum(widths_of(Stages(backbone, at))))
     build = part_of_anomalib("models.image.padim.torch_model:PadimModel")
     network = build(backbone=backbone, layers=list(at), n_features=drawn)
     return Memory(network, network.fit)
@@ -239,7 +243,8 @@ def measure_peers(trial: Trial, systems: Iterable[str], sets: DataFolder) -> dic
     """Run systems on one category, once for each seed.
 
     Returns:
-        "rows": by system a list with the metrics of each seed, and the rows without training;
+        "rows": by system a list with the metrics of each seed, and the rows without training.
+        "own" is the image AUROC by the system's own score, the others go by its smoothed map;
         "left_out": why the other systems are not there, absent when all are.
     Raises:
         PeersError: without anomalib or weights; DataError for data that is not there.
@@ -250,7 +255,8 @@ def measure_peers(trial: Trial, systems: Iterable[str], sets: DataFolder) -> dic
     textures = sets.dtd if sets.has("dtd") else open_data().dtd
 
     def measured(maps: np.ndarray) -> dict[str, float]:
-        return evaluate(mfr_smooth(maps, *trial.smoothing), part.test, sigma=0)
+        found = evaluate(mfr_smooth(maps, *trial.smoothing), part.test, sigma=0)
+        return {key: float(f"{value:.6g}") for key, value in found.items()}  # as `keep` rounds
 
     inside = np.stack([silhouette(image.numpy()) for image in part.test.images])
     rows = {
@@ -262,7 +268,8 @@ def measure_peers(trial: Trial, systems: Iterable[str], sets: DataFolder) -> dic
         for seed in trial.seeds:
             seen = collect(trained_peer(name, trial, textures, train, seed), test)
             own = auroc(seen["S_o"], part.test.labels.numpy())
-            rows.setdefault(name, []).append(measured(seen["map_o"]) | {"own": own})
+            found = measured(seen["map_o"]) | {"own": float(f"{own:.6g}")}
+            rows.setdefault(name, []).append(found)
     return {"rows": rows} | ({"left_out": missing} if missing else {})
 
 
@@ -296,9 +303,8 @@ def compare_peers(trial: Trial, systems: Sequence[str], data: str, keep: bool) -
     trial = replace(trial, weights=str(weights))
     results = measure_peers(trial, systems, sets)
     if keep:
-        used = ("mvtec", "dtd") if "DRAEM" in results["rows"] else ("mvtec",)
-        data_used = {name: getattr(sets, name) for name in used if sets.has(name)}
-        sums = {k: "drawn" if sets.drawn else records.checksum(at) for k, at in data_used.items()}
+        used = ["mvtec", "dtd"] if "DRAEM" in results["rows"] and sets.has("dtd") else ["mvtec"]
+        sums = {k: "drawn" if sets.drawn else records.checksum(getattr(sets, k)) for k in used}
         provenance = provenance_of(trial, sums, round(time.monotonic() - start, 1))
         records.write_record(records.book_path("records") / "peers.cpu.json", provenance, results)
     return results
@@ -307,14 +313,15 @@ def compare_peers(trial: Trial, systems: Sequence[str], data: str, keep: bool) -
 def provenance_of(trial: Trial, data: dict[str, str], seconds: float) -> dict[str, Any]:
     """A record's provenance, as the runner writes it for a chapter; `data` holds checksums."""
     sigma, window = trial.smoothing
-    plain = {"weights": Path(trial.weights).name or "IMAGENET1K_V1", "seeds": list(trial.seeds),
-             "sigma": sigma, "window": window, "coreset": CORESET}  # fmt: skip
+    weights = Path(trial.weights).name or "IMAGENET1K_V1"
+    settings = {"weights": weights, "seeds": list(trial.seeds), "sigma": sigma, "window": window,
+                "coreset": CORESET, "channels": trial.channels, "rates": RATES}  # fmt: skip
     return {
         "chapter": "peers",
         "profile": "cpu",
         "source": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
         "package": package_hash(),
-        "parameters": asdict(trial) | plain,
+        "parameters": asdict(trial) | settings,
         "versions": records.versions() | {name: version(name) for name in ("anomalib", "kornia")},
         "data": data,
         "device": records.device(),

@@ -112,7 +112,7 @@ def write_peers(book: Path, rows: dict, missing: dict) -> None:
     provenance = {"chapter": "peers", "profile": "cpu", "device": "cpu", "seconds": 1.0,
                   "data": {"mvtec": "ab12"}, "versions": {}, "finished": "2026-01-02T03:04:05Z",
                   "parameters": {"category": "screw", "size": 128, "backbone": "squeezenet1_1",
-                                 "steps": 300, "batch_size": 8, "coreset": 0.01,
+                                 "steps": 300, "batch_size": 8, "coreset": 0.01, "channels": 100,
                                  "seeds": [0, 1, 2]}}  # fmt: skip
     path = book / "book" / "records" / "peers.cpu.json"
     write_record(path, provenance, {"rows": rows, "left_out": missing})
