@@ -190,6 +190,8 @@ def read_slips() -> list[Slip]:
 def read_ledger(held: Mapping[str, Record] | None = None) -> list[PrintedCell]:
     """Every printed cell in the order of the tables, with ours where a record speaks to it.
 
+    A record may name rows that it left out, and why, as `left_out`; their cells were not run.
+
     Args:
         held: records by chapter, to be taken in place of the committed ones.
     Raises:

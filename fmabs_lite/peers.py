@@ -105,7 +105,7 @@ class Peer(Detector):
         return {"S_o": found.pred_score.flatten(), "map_o": maps}
 
 
-class Memory(Peer):
+class MemoryBank(Peer):
     """PatchCore and PaDiM: sound images are shown once, and `close` makes the model of them."""
 
     def __init__(self, network: nn.Module, close: Callable[[], None]):
@@ -179,7 +179,7 @@ def patchcore(trial: Trial, textures: Path) -> Peer:
     at = NETWORKS[trial.backbone][1]
     build = part_of_anomalib("models.image.patchcore.torch_model:PatchcoreModel")
     network = build(layers=at[1:], backbone=imagenet_network(trial))
-    return Memory(network, lambda: network.subsample_embedding(CORESET))
+    return MemoryBank(network, lambda: network.subsample_embedding(CORESET))
 
 
 def padim(trial: Trial, textures: Path) -> Peer:
@@ -188,7 +188,7 @@ def padim(trial: Trial, textures: Path) -> Peer:
     drawn = min(trial.channels, sum(widths_of(Stages(backbone, at))))
     build = part_of_anomalib("models.image.padim.torch_model:PadimModel")
     network = build(backbone=backbone, layers=list(at), n_features=drawn)
-    return Memory(network, network.fit)
+    return MemoryBank(network, network.fit)
 
 
 def stfpm(trial: Trial, textures: Path) -> Peer:
@@ -278,7 +278,7 @@ def trained_peer(name: str, trial: Trial, textures: Path, train: Tensor, seed: i
     torch.manual_seed(seed)
     np.random.seed(seed)  # PatchCore's coreset is projected by NumPy's global generator
     peer = SYSTEMS[name](trial, textures)
-    if isinstance(peer, Memory):
+    if isinstance(peer, MemoryBank):
         peer.learn(train)
     else:
         milestones = (0.8, 0.9) if name == "DRAEM" else ()  # as the released code has
