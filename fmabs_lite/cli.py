@@ -1,4 +1,4 @@
-"""The command line, `fmabs-lite`: data, run, sweep, build, check, sync, fork."""
+"""The command line, `fmabs-lite`: data, run, sweep, build, check, peers, sync, fork."""
 
 from __future__ import annotations
 
@@ -205,6 +205,39 @@ def _check_sources() -> None:
         click.echo(problem, err=True)
     if problems:
         sys.exit(1)
+
+
+@main.command()
+@click.option("--data", default="", metavar="DIR", help="Real data sets; else drawn ones.")
+@click.option("--category", default="screw", show_default=True, help="Of MVTec AD.")
+@click.option("--system", "systems", multiple=True, help="PatchCore, PaDiM, …; else all of them.")
+@click.option("--size", default=128, show_default=True, type=click.IntRange(32), help="Pixels.")
+@click.option("--backbone", default="squeezenet1_1", show_default=True, help="Whose features.")
+@click.option("--weights", default="", metavar="FILE", help="Its weights; else found or fetched.")
+@click.option("--steps", default=300, show_default=True, type=click.IntRange(1))
+@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1))
+@click.option("--seed", "seeds", multiple=True, type=int, default=(0, 1, 2), show_default=True)
+@click.option("--keep-records", is_flag=True, help="Write book/records/peers.cpu.json.")
+def peers(data: str, systems: tuple[str, ...], keep_records: bool, **values) -> None:
+    """Measure anomalib's detectors on our data; needs the extra [peers].
+
+    Weights that are not named are looked for in a folder `weights` in the data folder or beside
+    it, and then downloaded by torchvision. RD4AD runs with a ResNet only.
+    """
+    from fmabs_lite.comparison import in_columns
+    from fmabs_lite.peers import Trial, compare_peers
+    from fmabs_lite.seeds import spread
+
+    if keep_records:
+        _repo()
+    found = compare_peers(Trial(**values), systems, data, keep_records)
+    keys = {"image": "image AUROC", "pixel": "pixel AUROC", "ap": "pixel AP", "pro": "PRO"}
+    rows = [[name, *(spread([run[key] for run in runs]) for key in keys)]
+            for name, runs in found["rows"].items()]  # fmt: skip
+    for line in in_columns([["system", *keys.values()], *rows]):
+        click.echo(line)
+    for name, why in found.get("left_out", {}).items():
+        click.echo(f"{name}: not run, {why}")
 
 
 @main.command()

@@ -206,6 +206,8 @@ def read_slips() -> list[Slip]:
 def read_ledger(held: Mapping[str, Record] | None = None) -> list[PrintedCell]:
     """Every printed cell in the order of the tables, with ours where a record speaks to it.
 
+    A record may name rows that it left out, and why, as `left_out`; their cells were not run.
+
     Args:
         held: records by chapter, to be taken in place of the committed ones.
     Raises:
@@ -222,11 +224,13 @@ def read_ledger(held: Mapping[str, Record] | None = None) -> list[PrintedCell]:
             setup = _named(book["setups"], line["setup"], f"{place}: setup")
             record = records[setup["chapter"]]
             cell = cells.get((name, _row_named(line["row"], record, place), line["column"]))
-            if cell and record and setup.get("counts"):
-                cells[cell.place] = _counted(cell, line, setup, record, place)
-            elif cell and record:
+            if cell and record and line["ours"] not in record.results.get("left_out", ()):
                 asked = _asked(tables[name], cell, book["asks"][name])
-                cells[cell.place] = _filled(cell, line, setup, record, asked, place)
+                cells[cell.place] = (
+                    _counted(cell, line, setup, record, place)
+                    if setup.get("counts")
+                    else _filled(cell, line, setup, record, asked, place)
+                )
             elif cell is None and "{" not in line["row"]:  # else a category that no table has
                 raise LedgerError(f"{place}: no such cell in paper_tables.yml; correct the line")
     return list(cells.values())

@@ -24,6 +24,7 @@ TOOLS = (
     "cli.py",
     "comparison.py",
     "costs.py",
+    "peers.py",
     "plan.py",
     "runner.py",
     "sweep.py",
