@@ -36,7 +36,7 @@ from fmabs_lite.training import best_device, collect, evaluate, fit, to_float
 from fmabs_lite.trivial import PixelDeviation
 
 NETWORKS = BACKBONES | {"resnet18": (models.resnet18, RESNET)}  # the last one is STFPM's own
-CORESET = 0.1  # share of PatchCore's patches that is kept, anomalib's; 1 % leaves too few here
+CORESET = 0.1  # share of PatchCore's patches that is kept: anomalib's default
 CHANNELS = 100  # of PaDiM's features that are drawn, as the paper does of ResNet18's
 RATES = {"STFPM": 1e-3, "RD4AD": 5e-3, "DRAEM": 1e-4}  # of Adam; the last two are the papers'
 
