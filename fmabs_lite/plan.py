@@ -24,6 +24,7 @@ TOOLS = (
     "cli.py",
     "comparison.py",
     "costs.py",
+    "kernels.py",
     "peers.py",
     "plan.py",
     "runner.py",

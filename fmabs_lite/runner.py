@@ -18,10 +18,8 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -246,59 +244,37 @@ def _environment(folder: Path, threads: int) -> dict[str, str]:
 
 
 def work(source: str, target: str, overrides: str, profile: str, held: str = "[]") -> str:
-    """Execute one notebook; return what went wrong, or nothing.
+    """Execute one notebook with papermill; return what went wrong, or nothing.
 
-    A cell that does not end has the notebook run once more: now and then a kernel loses a request
-    and waits for ever, whatever the cell holds. `overrides` and `held` (see `execute_chapter`) are
-    JSON.
+    `overrides` and `held` (see `execute_chapter`) are JSON.
     """
-    from nbclient.exceptions import CellTimeoutError
-
-    for _ in range(2):
-        with suppress(CellTimeoutError):
-            return attempt(source, target, json.loads(overrides), profile, json.loads(held))
-    return f"a cell did not end within {LONGEST} s, twice: it hangs, or this machine is too busy"
-
-
-def attempt(
-    source: str, target: str, overrides: dict[str, Any], profile: str, held: list[int]
-) -> str:
-    """Execute one notebook with papermill, once. Raises CellTimeoutError for a cell that hangs."""
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
+
+    from fmabs_lite.kernels import manager_class
 
     try:
         papermill.execute_notebook(
             without_opening(Path(source), profile),
             target,
-            overrides,
+            json.loads(overrides),
             kernel_name="python3",
             progress_bar=False,
             cwd=str(Path(target).parent),
             execution_timeout=None if profile in records.PROFILES else LONGEST,
-            kernel_manager_class=_manager(held),
+            kernel_manager_class=manager_class(json.loads(held)),
         )
     except PapermillExecutionError as error:
         return describe(error)
     except CellTimeoutError:  # an OSError by birth, but not of the disk
-        raise
+        return f"a cell did not end within {LONGEST} s: it hangs, or this machine is too busy"
     except DeadKernelError:
         return "the kernel died, most likely for want of memory; try smaller values or --jobs 1"
     except OSError as error:
         return f"{error.strerror or error} ({error.filename or target}); free space and run again"
     _tidy(Path(target))
     return ""
-
-
-def _manager(held: list[int]) -> type:
-    """A kernel manager whose kernels keep some files open."""
-    from jupyter_client import AsyncKernelManager
-
-    class Manager(AsyncKernelManager):
-        start_kernel = partialmethod(AsyncKernelManager.start_kernel, pass_fds=held)
-
-    return Manager
 
 
 def without_opening(source: Path, profile: str) -> Any:
