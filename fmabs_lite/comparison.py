@@ -10,7 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from fmabs_lite.ledger import STATUSES, PrintedCell, misses_first, read_ledger, tolerance
+from fmabs_lite.ledger import (
+    STATUSES,
+    LedgerError,
+    PrintedCell,
+    misses_first,
+    read_ledger,
+    tolerance,
+)
 from fmabs_lite.records import Record, as_record, book_path, read_json, record_fault
 
 
@@ -37,7 +44,7 @@ def read_runs(folder: Path) -> tuple[dict[str, Record], list[str]]:
             remarks.append(f"{name}: the run has not ended, so it is left out")
         elif path.with_name("results.json").exists():
             content = {
-                "provenance": {**state["provenance"], **state["measured"]},
+                "provenance": {**state.get("provenance", {}), **state["measured"]},
                 "results": read_json(path.with_name("results.json")),
             }
             alike.setdefault(_but_for_seeds(path, state), {})[name] = as_record(content, path)
@@ -115,16 +122,17 @@ def _joined(parts: list[Any], counts: list[int]) -> Any:
 def changed_records(folder: Path | None = None) -> list[str]:
     """What is wrong with the checksums of the records in a folder, by default the committed ones.
 
-    One line a record: its name, what is wrong, what to do.
+    One line a record: its name, what is wrong, what to do. Among the committed ones lies nothing
+    but records; elsewhere, what is none is passed over.
     """
-    folder = folder or book_path("records")
-    contents = {path.name: read_json(path) for path in sorted(folder.glob("*.json"))}
-    return [
-        f"{name} {fault}"
-        for name, content in contents.items()
-        if isinstance(content, dict) and "provenance" in content and "results" in content
-        if (fault := record_fault(content))
-    ]
+    committed, found = folder is None, []
+    for path in sorted((folder or book_path("records")).glob("*.json")):
+        content = read_json(path)
+        if isinstance(content, dict) and {"provenance", "results"} <= set(content):
+            found.append((path.name, record_fault(content)))
+        elif committed:
+            found.append((path.name, "is not a record any more; restore it with git"))
+    return [f"{name} {fault}" for name, fault in found if fault]
 
 
 # --- a run beside the record of the same chapter and profile
@@ -197,13 +205,18 @@ def judge_run(run: Record, known: Mapping[str, PrintedCell]) -> dict[str, Any]:
     Returns:
         "record": the committed one's name, or None; "same": whether all results are equal to the
         last digit; "parameters", "metrics", "missing"; "cells": those the run speaks to, misses
-        first; "new_misses": those of them that the committed records do not miss.
+        first; "new_misses": those of them that the committed records do not miss; "fault": why the
+        ledger cannot read the run, or "".
     """
     path = book_path("records") / f"{run.chapter}.{run.profile}.json"
     held = as_record(read_json(path), path) if path.exists() else None
     metrics, missing = compare_metrics(run, held) if held else ([], [])
     name = f"{run.chapter}.{run.profile}.json"
-    cells = [cell for cell in read_ledger({run.chapter: run}) if cell.record == name]
+    fault, cells = "", []
+    try:
+        cells = [cell for cell in read_ledger({run.chapter: run}) if cell.record == name]
+    except LedgerError as error:  # a row that the run lacks; the other runs are still judged
+        fault = str(error)
     missed = [cell for cell in cells if cell.status == "missed"]
     return {
         "chapter": run.chapter,
@@ -215,6 +228,7 @@ def judge_run(run: Record, known: Mapping[str, PrintedCell]) -> dict[str, Any]:
         "missing": missing,
         "cells": [asdict(cell) for cell in misses_first(cells)],
         "new_misses": [cell.place for cell in missed if known[cell.place].status != "missed"],
+        "fault": fault,
     }
 
 
@@ -223,8 +237,8 @@ def check_runs(folder: Path) -> dict[str, Any]:
 
     Returns:
         "runs": see `judge_run`, by place; "changed": records that are not as their run left them;
-        "remarks"; "ok": no metric outside its tolerance, none missing, no record changed, and no
-        number of the papers missed that the committed records do not miss.
+        "remarks"; "ok": there is a run, no metric is outside its tolerance, none missing, no record
+        changed, and no number of the papers missed that the committed records do not miss.
     Raises:
         See `read_runs`.
     """
@@ -235,8 +249,8 @@ def check_runs(folder: Path) -> dict[str, Any]:
     if folder.resolve() != book_path("records").resolve():
         sealed = [line for line in changed_records(folder) if "has no checksum" not in line]
         changed += [f"{folder.name}/{line}" for line in sealed]
-    sound = not changed and all(not faults_of(found) for found in judged.values())
-    return {"runs": judged, "changed": changed, "remarks": remarks, "ok": sound}
+    sound = not changed and not any(faults_of(found) for found in judged.values())
+    return {"runs": judged, "changed": changed, "remarks": remarks, "ok": bool(judged) and sound}
 
 
 def faults_of(found: Mapping[str, Any]) -> list[str]:
@@ -250,6 +264,7 @@ def faults_of(found: Mapping[str, Any]) -> list[str]:
         ),
         *(f"{name}: only the record has it" for name in found["missing"]),
         *(f"{', '.join(place)}: misses the paper" for place in found["new_misses"]),
+        *([found["fault"]] if found["fault"] else []),
     ]
 
 
@@ -279,11 +294,11 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
             )
     head = [("run", "profile", "record", "metrics", "outside", "results equal")]
     lines += ["", *in_columns(head + [_summary(*item) for item in report["runs"].items()])]
-    cells = [cell for found in report["runs"].values() for cell in found["cells"]]
-    cells.sort(key=lambda cell: STATUSES.index(cell["status"]))
+    cells = [(name, cell) for name, found in report["runs"].items() for cell in found["cells"]]
+    cells.sort(key=lambda item: STATUSES.index(item[1]["status"]))
     if cells:
-        head = [("table", "row", "column", "printed", "ours", "without training", "status")]
-        lines += ["", *in_columns(head + [_cell_texts(cell) for cell in cells])]
+        head = [("run", "table", "row", "column", "printed", "ours", "without training", "status")]
+        lines += ["", *in_columns(head + [(name, *_cell_texts(cell)) for name, cell in cells])]
     return lines
 
 

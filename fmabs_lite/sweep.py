@@ -284,7 +284,7 @@ def _cluster(scheduler: str, workers: int, retries: int) -> Iterator[Any]:
         import dask
         from distributed import Client, LocalCluster
     except ModuleNotFoundError:
-        raise RunError("a sweep is run by Dask: pip install 'fmabs-lite[sweep]'") from None
+        raise RunError("a sweep is run by Dask: in the clone, pip install -e '.[sweep]'") from None
 
     if scheduler:
         try:

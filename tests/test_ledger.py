@@ -548,6 +548,25 @@ def test_a_changed_record_is_noticed(small):
     assert result.exit_code == 1 and "small/copy.json was changed" in result.output
 
 
+def test_a_record_that_is_none_any_more_is_noticed(small):
+    path = small / "book" / "records" / "04_four.cpu.json"
+    path.write_text('{"provenance": {}, "result": {}}')
+    result = call(run_folder(small))
+    assert result.exit_code == 1
+    assert "record changed: 04_four.cpu.json is not a record any more" in result.output
+
+
+def test_a_run_without_a_row_of_the_ledger_is_named_and_the_others_judged(small):
+    runs = run_folder(small)
+    rows = {name: seeds for name, seeds in ROWS.items() if name != "more"}
+    shutil.copytree(runs / "03_three", runs / "other")
+    write_json(runs / "other" / "results.json", {"rows": rows})
+    result = call(runs)
+    assert result.exit_code == 1
+    assert "cpu/other: book/ledger.yml, paper-1, {category}, boosted, A: record 03" in result.output
+    assert "cpu/03_three  paper-1" in result.output
+
+
 def test_records_of_a_folder_are_compared_too(small):
     result = call("book/records")
     assert result.exit_code == 0 and "03_three.cpu.json  cpu" in result.output
@@ -562,7 +581,7 @@ def test_runs_that_cannot_be_compared_are_named(small):
     del state["measured"]
     write_json(runs / "03_three" / "run.json", state)
     result = call(runs)
-    assert result.exit_code == 0
+    assert result.exit_code == 1, "nothing was compared"
     assert "cpu/03_three: the run has not ended, so it is left out" in result.output
     assert call("nowhere").exit_code == 2
     assert "--json goes with RUNS" in call("--json", "x.json").output
