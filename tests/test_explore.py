@@ -16,6 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
 from fmabs_lite.explore import MOST, explore
+from fmabs_lite.kernels import manager_class
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -172,7 +173,10 @@ def execute(folder, *cells: str) -> nbformat.NotebookNode:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MPLBACKEND", raising=False)
         return papermill.execute_notebook(
-            folder / "source.ipynb", folder / "done.ipynb", progress_bar=False
+            folder / "source.ipynb",
+            folder / "done.ipynb",
+            progress_bar=False,
+            kernel_manager_class=manager_class([]),  # a plain one may sleep through a reply
         )
 
 
