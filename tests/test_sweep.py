@@ -345,7 +345,7 @@ def test_without_dask_or_a_scheduler_it_says_what_to_do(repo, monkeypatch):
     with pytest.raises(RunError, match="no Dask scheduler answers at tcp://127.0.0.1:9 .*start"):
         run_sweep(repo, repo / "grid.yml", scheduler="tcp://127.0.0.1:9")
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(RunError, match=r"pip install 'fmabs-lite\[sweep\]'"):
+    with pytest.raises(RunError, match=r"pip install -e '\.\[sweep\]'"):
         run_sweep(repo, repo / "grid.yml", scheduler="tcp://127.0.0.1:9")
 
 
