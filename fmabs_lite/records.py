@@ -295,7 +295,7 @@ def checksum(folder: Path) -> str:
     """SHA-256 over every file of a data set: its relative path, its size and its bytes.
 
     Files are taken in the order of their paths, so two copies of a data set agree wherever they
-    lie; files whose names start with a dot are left out.
+    lie; what systems leave behind (.DS_Store, Thumbs.db) is left out.
     """
     total = hashlib.sha256()
     for path in files_below(folder):
@@ -308,9 +308,11 @@ def checksum(folder: Path) -> str:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files below a folder, sorted by path, without hidden ones."""
+    """All files of a data set below its folder, sorted by path; see `listing`."""
+    from fmabs_lite.data.folder import is_clutter
+
     found = []
     for root, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(root, name) for name in names if not name.startswith(".")]
+        folders[:] = [name for name in folders if not is_clutter(name)]
+        found += [Path(root, name) for name in names if not is_clutter(name)]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())

@@ -18,6 +18,7 @@ from fmabs_lite.metrics import auroc, localization
 from fmabs_lite.scoring import peak, smooth
 
 SAVE_EVERY = 20.0  # seconds between two checkpoints
+SUFFIXES = {".pt", ".pth", ".ckpt", ".bin"}  # of a path; a chapter's bare name may hold a point
 
 
 class Data(Protocol):
@@ -33,7 +34,17 @@ def best_device() -> torch.device:
 
 
 def to_float(batch: Tensor, device: torch.device) -> Tensor:
-    """uint8 in 0…255 to float32 in [0, 1], moved while still a quarter of the size."""
+    """uint8 in 0…255 to float32 in [0, 1], moved while still a quarter of the size.
+
+    Raises:
+        TypeError: for anything but a uint8 tensor: floats would be divided by 255 once more.
+    """
+    if getattr(batch, "dtype", None) != torch.uint8:
+        found = getattr(batch, "dtype", type(batch).__name__)
+        raise TypeError(
+            f"The data are {found}; give a tensor of uint8 in 0…255. Floats in [0, 1] become that "
+            "by (255 * images).round().to(torch.uint8)."
+        )
     return batch.to(device).float().div_(255)
 
 
@@ -60,13 +71,15 @@ def fit(
         milestones: shares of the steps after each of which `lr` falls to a fifth, in place of
             the cosine; DRAEM has 0.8 and 0.9.
         precision: "fp32", or "bf16" for autocast where the processor has it.
-        checkpoint: a path, or a bare name, which is kept in the runner's folder while a chapter
-            is being run and ignored otherwise. A run that was killed goes on from it.
+        checkpoint: a path ("nets/a.pt" is one), or a bare name, which is kept in the runner's
+            folder while a chapter is being run and ignored otherwise. A run that was killed goes
+            on from it, also on another device.
         watch: called after each step with the number of steps done; it may score, and must not
             draw random numbers. A run that goes on does not repeat earlier looks. No result of the
             book is chosen by it (chapter 11).
     Raises:
         ValueError: for an unknown precision, or a checkpoint of another configuration.
+        TypeError: for data that are not uint8.
     """
     device = best_device()
     detector.to(device, memory_format=layout(detector)).train()
@@ -169,11 +182,14 @@ class Checkpoint:
         if self.path is None or not self.path.exists():
             return []
         try:
-            state = torch.load(self.path, weights_only=True)
+            # Whatever device it was made on: `load_state_dict` moves each part to where it belongs.
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except OSError:
+            raise  # a file that may not be read is not damaged
         except Exception as error:
             raise ValueError(
-                f"The checkpoint {self.path} cannot be read ({type(error).__name__}): it is "
-                "damaged, or no checkpoint. Delete it to train from the start."
+                f"The checkpoint {self.path} cannot be read: it is damaged, or no checkpoint "
+                f"({type(error).__name__}). Delete it to train from the start."
             ) from error
         self.refuse_other(state["config"])
         for name, part in self.parts.items():
@@ -206,8 +222,13 @@ class Checkpoint:
 
 
 def checkpoint_path(target: str | Path | None) -> Path | None:
-    """Where a checkpoint lies: a path is itself; a bare name needs the runner's folder."""
+    """Where a checkpoint lies: a path is itself; a bare name needs the runner's folder.
+
+    Text is a path when it has a folder or a suffix in it, as in "a/net" or "net.pt".
+    """
     if target is None or isinstance(target, Path):
         return target
+    if Path(target).name != target or Path(target).suffix in SUFFIXES:
+        return Path(target).expanduser()
     folder = os.environ.get("FMABS_RUN_DIR")
     return Path(folder) / "checkpoints" / f"{target}.pt" if folder else None

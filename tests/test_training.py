@@ -1,5 +1,7 @@
 """The training loop: the same seed, a killed run, a foreign checkpoint; scores and measures."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -150,6 +152,50 @@ def test_a_bare_name_is_kept_in_the_runners_folder_only(tmp_path, monkeypatch):
     monkeypatch.setenv("FMABS_RUN_DIR", str(tmp_path))
     fit(detector(), DATA, steps=1, checkpoint="teacher")
     assert (tmp_path / "checkpoints" / "teacher.pt").exists()
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path):
+    with pytest.raises(IsADirectoryError):
+        fit(detector(), DATA, steps=3, checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize("text", ["nets/teacher.pt", "nets/teacher", "teacher.pt"])
+def test_text_with_a_folder_or_a_suffix_is_a_path(text, tmp_path, monkeypatch):
+    monkeypatch.setenv("FMABS_RUN_DIR", str(tmp_path / "run"))
+    monkeypatch.chdir(tmp_path)
+    losses = fit(detector(), DATA, steps=2, checkpoint=text)
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("teacher*")] == [Path(text)]
+    assert fit(detector(5), DATA, steps=2, checkpoint=text) == losses  # and it is read again
+
+
+def test_a_bare_name_may_hold_a_point(tmp_path, monkeypatch):
+    monkeypatch.setenv("FMABS_RUN_DIR", str(tmp_path))
+    fit(detector(), DATA, steps=1, checkpoint="damage0.5-seed0")
+    assert (tmp_path / "checkpoints" / "damage0.5-seed0.pt").exists()
+
+
+def test_a_checkpoint_made_on_a_gpu_goes_on_without_one(tmp_path, monkeypatch):
+    """What torch.save writes of a tensor on a GPU is the same but for the name of its place."""
+    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
+    path, whole = tmp_path / "run.pt", detector()
+    losses = fit(whole, DATA, steps=6)
+    with monkeypatch.context() as gpu:
+        gpu.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        with pytest.raises(Killed):
+            fit(detector(), Failing(DATA, at=4), steps=6, checkpoint=path)
+    assert b"cuda:0" in path.read_bytes()
+    again = detector(5)
+    assert fit(again, DATA, steps=6, checkpoint=path) == losses
+    assert torch.equal(weights(again), weights(whole))
+
+
+@pytest.mark.parametrize("use", [lambda data: fit(detector(), data, steps=1),
+                                 lambda data: collect(detector(), data)])  # fmt: skip
+def test_data_that_are_not_bytes_are_refused(use):
+    with pytest.raises(TypeError, match=r"are torch.float32; give a tensor of uint8.*255 \*"):
+        use(DATA.float() / 255)
+    with pytest.raises(TypeError, match="are torch.int64; give a tensor of uint8"):
+        use(DATA.long())
 
 
 def test_an_unknown_precision_is_refused():

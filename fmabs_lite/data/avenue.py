@@ -16,7 +16,7 @@ import numpy as np
 
 from fmabs_lite.data.clips import Clip, cached, find_beside, find_clips, find_folder, load_frames
 from fmabs_lite.data.files import number_in, resize_mask
-from fmabs_lite.data.folder import DataError
+from fmabs_lite.data.folder import DataError, listing
 
 LABEL_SETS = ("masks", "intervals")
 MASK_FOLDERS = ("ground_truth_demo/testing_label_mask", "testing_label_mask")
@@ -111,7 +111,9 @@ def frame_labels(root: Path | str, labels: str = "masks") -> dict[str, np.ndarra
 
 def _mask_files(root: Path) -> dict[int, Path]:
     for place in MASK_FOLDERS:
-        files = (root / place).glob("*_label.mat")
+        folder = root / place
+        there = listing(folder) if folder.is_dir() else []
+        files = [path for path in there if path.name.endswith("_label.mat")]
         found = {number_in(path.stem.removesuffix("_label"), path): path for path in files}
         if found:
             return dict(sorted(found.items()))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fmabs_lite.data.files import frame_files, image_files, number_in, read_image, resize
-from fmabs_lite.data.folder import DataError, cache_dir
+from fmabs_lite.data.folder import DataError, cache_dir, listing
 
 Key = TypeVar("Key", int, tuple[int, int])
 UNFINISHED = {".part", ".partial", ".crdownload", ".download", ".aria2", ".tmp"}
@@ -106,8 +106,8 @@ def find_clips(folder: Path, key: Callable[[str, Path], Key] = number_in) -> dic
     DataError for a partial download beside them, and if there is no clip at all.
     """
     found: dict[Key, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name.endswith("_gt"):
+    for path in listing(folder):
+        if path.name.endswith("_gt"):
             continue  # UCSD puts the masks of Test001 into Test001_gt, among the clips
         if path.suffix.lower() in UNFINISHED:
             raise DataError(

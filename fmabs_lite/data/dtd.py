@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fmabs_lite.data.files import image_files, read_image, resize
-from fmabs_lite.data.folder import DataError
+from fmabs_lite.data.folder import DataError, listing
 
 __all__ = ["DTD"]
 
@@ -32,8 +32,7 @@ class DTD:
     def __init__(self, root: Path | str, size: int = 256) -> None:
         self.folder = _find_images(Path(root))
         self.size = size
-        folders = [path for path in self.folder.iterdir() if path.is_dir()]
-        self.classes = sorted(path.name for path in folders if not path.name.startswith("."))
+        self.classes = [path.name for path in listing(self.folder) if path.is_dir()]
         if not self.classes:
             raise DataError(
                 f"{self.folder} holds no folders: one for each class of textures should be there. "

@@ -6,19 +6,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fmabs_lite.data.folder import DataError
+from fmabs_lite.data.folder import DataError, listing
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files in `folder`, sorted by name; files that begin with a dot are left out."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    """The image files in `folder`, sorted by name; see `listing` for what is left out."""
+    return [path for path in listing(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def frame_files(folder: Path) -> list[Path]:

@@ -19,6 +19,23 @@ class DataError(ValueError):
     """Data that is missing, damaged or inconsistent; the message names the file and the remedy."""
 
 
+CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information"}
+
+
+def listing(folder: Path) -> list[Path]:
+    """What lies in a folder, by name, without what systems and editors leave behind (chapter 01).
+
+    Left out are hidden names (.DS_Store, ._000.png, .ipynb_checkpoints) and those of Windows and
+    of archives made on a Mac. Whoever lists files of a data set does it by this.
+    """
+    return sorted(path for path in folder.iterdir() if not is_clutter(path.name))
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder of this name is none of a data set's."""
+    return name.startswith(".") or name.lower() in CLUTTER
+
+
 def cache_dir() -> Path:
     """Folder for drawn data and decoded frames: `$FMABS_CACHE`, else `~/.cache/fmabs-lite`."""
     return Path(os.environ.get("FMABS_CACHE") or Path.home() / ".cache" / "fmabs-lite")

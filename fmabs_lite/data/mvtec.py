@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fmabs_lite.data.files import image_files, read_image, resize, resize_mask
-from fmabs_lite.data.folder import DataError
+from fmabs_lite.data.folder import DataError, listing
 
 __all__ = ["Images", "MVTecAD", "resize_mask"]
 
@@ -60,7 +60,7 @@ class MVTecAD:
         """Names of the categories that are in `root`: its folders with a folder `train`."""
         if not Path(root).is_dir():
             raise DataError(f"{root} does not exist. Name the folder that holds the categories.")
-        return sorted(path.name for path in Path(root).iterdir() if (path / "train").is_dir())
+        return [path.name for path in listing(Path(root)) if (path / "train").is_dir()]
 
     @cached_property
     def train(self) -> Images:
@@ -71,7 +71,8 @@ class MVTecAD:
     def test(self) -> Images:
         """Sound and defective images with their masks."""
         folder = self.folder / "test"
-        defects = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        found = listing(folder) if folder.is_dir() else []
+        defects = [path.name for path in found if path.is_dir()]
         if not defects:
             raise DataError(f"{folder} is missing or empty. Unpack '{self.category}' again.")
         pairs = []
@@ -108,7 +109,7 @@ class MVTecAD:
     def _check_for_orphans(self, defects: list[str]) -> None:
         folder = self.folder / "ground_truth"
         known = {*defects, "good"}
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        for path in listing(folder) if folder.is_dir() else []:
             if path.is_dir() and path.name not in known:
                 raise DataError(
                     f"{path} holds masks without their images: there is no folder "

@@ -19,7 +19,7 @@ import numpy as np
 
 from fmabs_lite.data.clips import Clip, cached, find_beside, find_clips, find_folder, load_frames
 from fmabs_lite.data.files import resize_mask
-from fmabs_lite.data.folder import DataError
+from fmabs_lite.data.folder import DataError, listing
 
 TITLE = "ShanghaiTech Campus (not the crowd-counting set of that name)"
 VIDEO_FOLDERS = {
@@ -131,7 +131,8 @@ def campus_labels(root: Path | str) -> dict[str, np.ndarray]:
     """
     root = Path(root)
     folder = _label_folder(root)
-    files = {scene_and_number(path.stem, path): path for path in folder.glob("[!.]*.npy")}
+    arrays = [path for path in listing(folder) if path.suffix == ".npy"]
+    files = {scene_and_number(path.stem, path): path for path in arrays}
     if not files:
         raise DataError(f"{folder} holds no labels (01_0014.npy ...). Unpack {TITLE} again.")
     labels = {path.stem: _read_labels(path) for _, path in sorted(files.items())}

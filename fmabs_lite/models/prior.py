@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
+from fmabs_lite.data.folder import listing
 from fmabs_lite.models.blocks import double
 from fmabs_lite.taps import Teacher
 
@@ -122,7 +123,7 @@ def find_weights(name: str, root: Path | str) -> Path | None:
     It is named <name>.safetensors, <name>_features.pth, or as torchvision does, <name>-….pth.
     """
     for folder in (Path(root) / "weights", Path(root).parent / "weights"):
-        for path in sorted(folder.glob("*")):
+        for path in listing(folder) if folder.is_dir() else []:
             stem = path.stem.split("-")[0].removesuffix("_features")
             if stem == name and path.suffix in (".safetensors", ".pth", ".pt"):
                 return path
