@@ -8,10 +8,8 @@ import os
 import tempfile
 from pathlib import Path
 
-import fetch
-from fetch import Archive
-
-from fmabs_lite.data import Avenue, DataFolder
+from fmabs_lite.data import Avenue, DataFolder, fetch
+from fmabs_lite.data.fetch import Archive
 
 PAGE = "https://www.cse.cuhk.edu.hk/leojia/projects/detectabnormal/dataset.html"
 LICENCE = (

@@ -8,10 +8,8 @@
 
 from pathlib import Path
 
-import fetch
-from fetch import Archive
-
-from fmabs_lite.data import DTD, DataFolder
+from fmabs_lite.data import DTD, DataFolder, fetch
+from fmabs_lite.data.fetch import Archive
 
 PAGE = "https://www.robots.ox.ac.uk/~vgg/data/dtd/"
 LICENCE = (

@@ -8,10 +8,8 @@
 from collections import Counter
 from pathlib import Path
 
-import fetch
-from fetch import Archive
-
-from fmabs_lite.data import DataError, DataFolder, MVTecAD
+from fmabs_lite.data import DataError, DataFolder, MVTecAD, fetch
+from fmabs_lite.data.fetch import Archive
 
 PAGE = "https://www.mvtec.com/research-teaching/datasets/mvtec-ad"
 LICENCE = (

@@ -13,10 +13,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import fetch
-from fetch import Archive, FetchError
-
-from fmabs_lite.data import DataFolder, ShanghaiTech
+from fmabs_lite.data import DataFolder, ShanghaiTech, fetch
+from fmabs_lite.data.fetch import Archive, FetchError
 from fmabs_lite.data.folder import NAMES
 from fmabs_lite.data.shanghaitech import campus_labels
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fmabs_lite.data.minis import draw_minis
+from fmabs_lite.data.drawn.minis import draw_minis
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -34,8 +34,8 @@ class Book:
 @pytest.fixture(scope="session")
 def book() -> Book:
     """Run and build what has changed since the last time, and say how it went."""
-    from fmabs_lite.build import BuildError, build
-    from fmabs_lite.plan import Settings
+    from fmabs_lite.press.build import BuildError, build
+    from fmabs_lite.press.plan import Settings
 
     found = Book()
     try:
@@ -48,7 +48,7 @@ def book() -> Book:
 @pytest.fixture(scope="session")
 def pages(book: Book) -> dict[str, Path]:
     """The built pages, by the names in the table of contents."""
-    from fmabs_lite.plan import toc
+    from fmabs_lite.press.plan import toc
 
     failed = [f"{o.chapter}: {o.error}" for o in book.outcomes if o.status == "failed"]
     assert not failed and not book.warnings, "\n".join(["no pages", *failed, book.warnings])

@@ -15,7 +15,7 @@ SOUND = """\
 import os
 import torch
 from fmabs_lite.data.folder import open_data
-from fmabs_lite.records import keep
+from fmabs_lite.lesson.records import keep
 files = sorted(path.name for path in open_data(data).mvtec.rglob("*.png"))
 torch.manual_seed(0)
 keep(draws=torch.rand(steps) * rate, name=name, files=files)
@@ -24,7 +24,7 @@ print(torch.rand(1))"""
 FRAGILE = """\
 import os, time
 from pathlib import Path
-from fmabs_lite.records import keep
+from fmabs_lite.lesson.records import keep
 mark = Path(os.environ["FMABS_RUN_DIR"], "checkpoints", "mark")
 print(data, steps, rate, name)
 if not mark.exists():

@@ -73,7 +73,7 @@ def main(repo: Path, workers: int) -> None:
     from distributed import LocalCluster
     from tiny_sweep import execute  # by its module's name, which the workers know
 
-    from fmabs_lite import sweep
+    from fmabs_lite.press import sweep
 
     sweep.visible_gpus = tuple  # none, wherever this runs; PyTorch is not asked
     if workers:

@@ -122,7 +122,7 @@ def open_data(data: str = "") -> DataFolder:
 
 
 def _drawn_root() -> Path:
-    from fmabs_lite.data import minis  # drawing needs more than reading does
+    from fmabs_lite.data.drawn import minis  # drawing needs more than reading does
 
     root = cache_dir() / f"minis-v{minis.VERSION}"
     if root.is_dir():

@@ -4,7 +4,7 @@
 
 160 maps of 256 x 256, with the screw masks of MVTec AD when FMABS_DATA names a folder that holds
 them and drawn masks otherwise. Each of the three references runs alone, in this process, on the
-same arrays. Nothing here is a pass mark; the values are tested in tests/test_metrics.py.
+same arrays. Nothing here is a pass mark; the values are tested in tests/method/test_metrics.py.
 """
 
 import sys
@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from fmabs_lite.metrics import localization
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "method"))
 from test_metrics import maps_for, pro_by_cumulative_sums, screw_masks  # noqa: E402
 
 

@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from fmabs_lite.plan import toc
+from fmabs_lite.press.plan import toc
 
 pytestmark = [pytest.mark.book, pytest.mark.browser]
 

@@ -10,15 +10,15 @@ from threading import Thread
 import pytest
 from tiny_book import make_book
 
-from fmabs_lite.build import build
-from fmabs_lite.plan import Settings
+from fmabs_lite.press.build import build
+from fmabs_lite.press.plan import Settings
 
 pytestmark = pytest.mark.browser
 
 # Two players: the colour of the first tells both of its values, that of the second its own.
 CHAPTER = """\
 import matplotlib.pyplot as plt
-from fmabs_lite.explore import explore
+from fmabs_lite.lesson.explore import explore
 def paint(red, green=0):
     plt.figure(figsize=(7, 3.6), facecolor=(red / 255, green / 255, 0))
     plt.show()

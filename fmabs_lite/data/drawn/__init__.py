@@ -1,0 +1,1 @@
+"""The synthetic sets, and the pens that draw them."""

@@ -1,0 +1,318 @@
+"""Results of a chapter's run: kept while it runs, committed afterwards, read by conclusions.
+
+A record is one JSON file, `book/records/<chapter>.<profile>.json`, with two parts: "provenance"
+(what ran, on what, with which values) and "results" (what came out). They stand apart so that the
+results of two runs can be compared for equality.
+
+A record carries a checksum of its own content in its provenance, so an edit by accident (a search
+and replace, a merge) is noticed by `fmabs-lite check`. It stands inside the record, and not in an
+index beside it, so that a record travels whole, two new records never touch one file, and every
+`*.json` in the folder is a record. It guards against accidents, not against intent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+RUN_DIR = "FMABS_RUN_DIR"
+PROFILES = ("full", "cpu")  # the committed ones, in the order of trust
+PRIVATE = r"(?<![\w.])(?:/[\w.~ -]+){2}|\b[A-Za-z]:\\"  # an absolute path, anywhere in a text
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scikit-learn",
+    "opencv-python-headless",
+    "fmabs-lite",
+)
+
+
+class RecordError(ValueError):
+    """A result that cannot be kept, or a record or table that is missing or damaged."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One committed run of a chapter; `results` is what the chapter gave to `keep`.
+
+    `seconds` is the measured time of the whole notebook, `data` maps the name of each data set
+    used to its checksum (see `checksum`), `finished` is a UTC time (ISO 8601).
+    """
+
+    chapter: str
+    profile: str
+    parameters: dict[str, Any]
+    results: dict[str, Any]
+    device: str
+    seconds: float
+    data: dict[str, str]
+    versions: dict[str, str]
+    finished: str
+
+
+def keep(**results: Any) -> None:
+    """Keep named results of the running chapter, for its record.
+
+    Values are what JSON holds, numpy arrays or tensors; floats are rounded to six significant
+    digits. Under `fmabs-lite run` they are merged into `results.json` of the run; elsewhere they
+    are only checked, so a chapter opened by hand says the same things.
+
+    Raises RecordError, naming the entry, for NaN, infinity or a value that JSON cannot hold.
+    """
+    clean = {name: _plain(value, name) for name, value in results.items()}
+    folder = os.environ.get(RUN_DIR)
+    if not folder:
+        return
+    path = Path(folder) / "results.json"
+    merged = {**read_json(path), **clean} if path.exists() else clean
+    write_json(path, merged)
+
+
+def _plain(value: Any, name: str) -> Any:
+    if hasattr(value, "tolist"):  # numpy and torch, arrays and scalars alike
+        value = value.tolist()
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise RecordError(f"keep: {name} is {value}; a record holds finite numbers only")
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {str(key): _plain(item, f"{name}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, f"{name}[{number}]") for number, item in enumerate(value)]
+    raise RecordError(
+        f"keep: {name} is a {type(value).__name__}; give numbers, text, lists, dicts, "
+        "arrays or tensors"
+    )
+
+
+def load_record(chapter: str, profile: str | None = None) -> Record:
+    """Read the committed record of a chapter; without a profile, *full* before *cpu*.
+
+    While the run that makes a chapter's first *cpu* or *full* record is under way, that run's own
+    results so far serve, since nothing is committed yet.
+
+    Raises RecordError, naming the command that makes the record, if there is none.
+    """
+    folder = book_path("records")
+    profiles = [profile] if profile else PROFILES
+    for path in (folder / f"{chapter}.{name}.json" for name in profiles):
+        if path.exists():
+            return as_record(read_json(path), path)
+    own = _own_run(chapter, profiles)
+    if own:
+        return own
+    raise RecordError(
+        f"there is no record of chapter {chapter} in {folder}. Make one with: "
+        f"fmabs-lite run {chapter} --profile {profiles[-1]} --data DIR --keep-records"
+    )
+
+
+def _own_run(chapter: str, profiles: Iterable[str]) -> Record | None:
+    folder = os.environ.get(RUN_DIR)
+    if not folder or not (Path(folder) / "results.json").exists():
+        return None
+    provenance = read_json(Path(folder) / "run.json")["provenance"]
+    if provenance["chapter"] != chapter or provenance["profile"] not in profiles:
+        return None
+    unfinished = {"device": device(), "seconds": 0.0, "finished": ""}
+    results = read_json(Path(folder) / "results.json")
+    return as_record({"provenance": {**provenance, **unfinished}, "results": results}, Path(folder))
+
+
+def committed(chapter: str) -> Record | None:
+    """Read the committed record of a chapter, *full* before *cpu*; None if there is none."""
+    paths = (book_path("records") / f"{chapter}.{profile}.json" for profile in PROFILES)
+    return next((as_record(read_json(path), path) for path in paths if path.exists()), None)
+
+
+def as_record(content: dict[str, Any], path: Path) -> Record:
+    """Turn what a record's file holds into a Record. Raises RecordError, naming the file."""
+    names = [name for name in Record.__dataclass_fields__ if name != "results"]
+    try:
+        values = {name: content["provenance"][name] for name in names}
+        return Record(**values, results=content["results"])
+    except (KeyError, TypeError) as error:
+        raise RecordError(f"{path} is not a record: {error} is missing. Make it again") from None
+
+
+def write_record(path: Path, provenance: dict[str, Any], results: dict[str, Any]) -> None:
+    """Write a record that may be committed.
+
+    Raises RecordError if there are no results, or if any text in it holds a folder of this
+    machine: a record is public, and compared with records made elsewhere.
+    """
+    if not results:
+        raise RecordError(f"chapter {provenance['chapter']} keeps no results, so it has no record")
+    for name, text in _texts({"provenance": provenance, "results": results}, ""):
+        if re.search(PRIVATE, text):
+            raise RecordError(
+                f"record of {provenance['chapter']}: {name} holds a path of this machine ({text}); "
+                "keep a name instead"
+            )
+    content = {"provenance": provenance, "results": results}
+    write_json(path, _with_checksum(content))
+
+
+def content_checksum(content: dict[str, Any]) -> str:
+    """SHA-256 of a record's results and provenance, without the checksum that it carries."""
+    provenance = {k: v for k, v in content["provenance"].items() if k != "checksum"}
+    text = json.dumps([provenance, content["results"]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _with_checksum(content: dict[str, Any]) -> dict[str, Any]:
+    provenance = content["provenance"] | {"checksum": content_checksum(content)}
+    return {**content, "provenance": provenance}
+
+
+def record_fault(content: dict[str, Any]) -> str:
+    """What is wrong with the checksum of a record, and what to do; nothing when it is sound."""
+    found = content["provenance"].get("checksum")
+    if found is None:
+        return (
+            "has no checksum; if its results are as the run left them, add one: python -c "
+            "\"from fmabs_lite.lesson.records import seal; seal('book/records/NAME.json')\""
+        )
+    if found != content_checksum(content):
+        return (
+            "was changed after its run; restore it with git, or make it again with "
+            "fmabs-lite run --keep-records"
+        )
+    return ""
+
+
+def seal(path: str | Path) -> None:
+    """Add the checksum to a record that was written before records had one.
+
+    Raises RecordError if it has one already that does not fit: then the record was changed.
+    """
+    content = read_json(Path(path))
+    if "checksum" in content["provenance"] and record_fault(content):
+        raise RecordError(f"{path} {record_fault(content)}")
+    write_json(Path(path), _with_checksum(content))
+
+
+def _texts(value: Any, name: str) -> Iterable[tuple[str, str]]:
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield f"{name} key", str(key)
+            yield from _texts(item, f"{name}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _texts(item, f"{name}[{number}]")
+
+
+def paper_table(name: str) -> dict[str, Any]:
+    """Read a table of the papers, such as "fmabs-4", from `book/paper_tables.yml`.
+
+    Its keys are `source`, `doi`, `caption`, `columns` and `rows` (lists as long as `columns`;
+    None where the paper prints none). Raises RecordError for an unknown name.
+    """
+    tables = book_yaml("paper_tables.yml")["tables"]
+    if name not in tables:
+        raise RecordError(f"no paper table {name!r}; there are {', '.join(sorted(tables))}")
+    return tables[name]
+
+
+def book_yaml(name: str) -> dict[str, Any]:
+    """Read a YAML file of the book. Raises RecordError, naming it, if it is missing or damaged."""
+    import yaml
+
+    path = book_path(name)
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
+    try:
+        return yaml.load(path.read_text("utf-8"), loader)
+    except (FileNotFoundError, yaml.YAMLError) as error:
+        raise RecordError(f"{path} cannot be read ({error}); restore it") from None
+
+
+def find_repo(start: Path | None = None) -> Path | None:
+    """Find the checkout around `start` (the current folder), else the one this package lies in."""
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents, Path(__file__).resolve().parents[2]):
+        if (folder / "book" / "_toc.yml").is_file():
+            return folder
+    return None
+
+
+def book_path(name: str) -> Path:
+    """Return a path under `book/` of the checkout, else the copy inside the installed package."""
+    repo = find_repo()
+    return repo / "book" / name if repo else Path(__file__).parents[1] / "_book" / name
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file. Raises RecordError, naming it, if it is damaged."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise RecordError(f"{path} is damaged ({error}); remove it and run again") from None
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file in one step, so that a killed run leaves the old one or the new one."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    partial.replace(path)
+
+
+def device() -> str:
+    """Name the device that training uses by default: a GPU's name, or "cpu"."""
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # OpenCV may come under another of its names
+            found[package] = "unknown"
+    return found
+
+
+@cache
+def checksum(folder: Path) -> str:
+    """SHA-256 over every file of a data set: its relative path, its size and its bytes.
+
+    Files are taken in the order of their paths, so two copies of a data set agree wherever they
+    lie; what systems leave behind (.DS_Store, Thumbs.db) is left out.
+    """
+    total = hashlib.sha256()
+    for path in files_below(folder):
+        name = path.relative_to(folder).as_posix()
+        total.update(f"{name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                total.update(block)
+    return total.hexdigest()
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files of a data set below its folder, sorted by path; see `listing`."""
+    from fmabs_lite.data.folder import is_clutter
+
+    found = []
+    for root, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not is_clutter(name)]
+        found += [Path(root, name) for name in names if not is_clutter(name)]
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())

@@ -1,0 +1,1 @@
+"""What runs, checks and prints the book; needs the extra `[book]`."""

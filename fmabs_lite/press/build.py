@@ -1,0 +1,89 @@
+"""Build the pages of the book from its executed notebooks, with jupyter-book."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from fmabs_lite.press.plan import Settings, chapters, toc
+from fmabs_lite.press.runner import Outcome, run
+
+PAGES = ("*.md", "*.bib", "_toc.yml")
+TOOL_CHAIN = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme")
+
+
+class BuildError(ValueError):
+    """The pages cannot be built: the message holds the warnings, which count as errors."""
+
+
+def build(repo: Path, settings: Settings) -> tuple[list[Outcome], Path]:
+    """Run all chapters and build the HTML; return an outcome for each and the first page.
+
+    The last outcome is that of the pages themselves. With a failed chapter no page is built.
+    """
+    outcomes = run(repo, (), settings)
+    page = repo / "_build" / "html" / "index.html"
+    if any(outcome.status == "failed" for outcome in outcomes):
+        return [*outcomes, Outcome("pages", "left out", 0.0)], page
+    return [*outcomes, html(repo)], page
+
+
+def html(repo: Path) -> Outcome:
+    """Turn the executed notebooks and the Markdown pages into `_build/html`, if they changed.
+
+    Raises BuildError with the lines of every warning.
+    """
+    start = time.monotonic()
+    source = collect(repo)
+    stamp = repo / "_build" / "html.json"
+    state = {"source": source_hash(repo, source)}
+    page = repo / "_build" / "html" / "index.html"
+    if page.exists() and stamp.exists() and json.loads(stamp.read_text()) == state:
+        return Outcome("pages", "kept", 0.0)
+    stamp.unlink(missing_ok=True)
+    _jupyter_book(repo, source)
+    stamp.write_text(json.dumps(state))
+    return Outcome("pages", "done", round(time.monotonic() - start, 1))
+
+
+def collect(repo: Path) -> Path:
+    """Put what jupyter-book reads into `_build/source`: pages, bibliography, notebooks."""
+    source = repo / "_build" / "source"
+    shutil.rmtree(source, ignore_errors=True)
+    source.mkdir(parents=True)
+    for pattern in PAGES:
+        for path in (repo / "book").glob(pattern):
+            shutil.copyfile(path, source / path.name)
+    for name in chapters(repo):
+        shutil.copyfile(repo / "_build" / "executed" / f"{name}.ipynb", source / f"{name}.ipynb")
+    for name in toc(repo):
+        if not any((source / f"{name}{ending}").exists() for ending in (".md", ".ipynb")):
+            raise BuildError(f"book/_toc.yml lists {name}, but book/{name}.md is missing")
+    return source
+
+
+def source_hash(repo: Path, source: Path) -> str:
+    """SHA-256 of everything that the pages depend on."""
+    total = hashlib.sha256()
+    for path in [repo / "_config.yml", *sorted(source.iterdir())]:
+        total.update(path.name.encode() + b"\0" + path.read_bytes())
+    total.update(" ".join(version(name) for name in TOOL_CHAIN).encode())
+    return total.hexdigest()
+
+
+def _jupyter_book(repo: Path, source: Path) -> None:
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
+    command += [str(source), "--config", str(repo / "_config.yml"), "--path-output", str(repo)]
+    command += ["-W", "-n", "--keep-going", "--all", "-q"]
+    done = subprocess.run(command, cwd=repo, capture_output=True, text=True)
+    (repo / "_build" / "html.log").write_text(done.stdout + done.stderr)
+    if done.returncode:
+        lines = (done.stdout + done.stderr).splitlines()
+        told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-15:]
+        raise BuildError("the pages have warnings:\n" + "\n".join(told))

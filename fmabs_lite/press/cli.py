@@ -1,0 +1,263 @@
+"""The command line, `fmabs-lite`: data, run, sweep, build, check, peers, sync, fork."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+try:
+    import click
+except ModuleNotFoundError:
+    sys.exit("fmabs-lite: the tools of the book are missing; pip install 'fmabs-lite[book]'")
+
+from fmabs_lite.lesson.records import find_repo
+
+if TYPE_CHECKING:
+    from fmabs_lite.press.plan import Settings
+    from fmabs_lite.press.runner import Outcome
+
+
+class _Plain(click.Group):
+    """Commands whose expected errors are one message and exit status 1, without a traceback."""
+
+    def invoke(self, ctx: click.Context):
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            raise click.ClickException(_explain(error)) from None
+        except ValueError as error:
+            if type(error).__module__.split(".")[0] != "fmabs_lite":
+                raise  # not ours: a mistake in the code, which needs its traceback
+            raise click.ClickException(str(error)) from None
+
+
+def _explain(error: OSError) -> str:
+    remedy = {
+        errno.ENOSPC: "free some space and run again; finished chapters are kept",
+        errno.EACCES: "make it writable, or work in a copy of the book",
+        errno.EROFS: "work in a copy of the book on a disk that can be written",
+        errno.ENOTDIR: "a file stands where a folder is needed; move it away",
+        errno.EEXIST: "a file stands where a folder is needed; move it away",
+    }.get(error.errno, "")
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}" + (f"; {remedy}" if remedy else "")
+
+
+@click.group(cls=_Plain, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fmabs-lite")
+def main() -> None:
+    """Run, build and check the book of fmabs-lite."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave through `finally`
+
+
+def _repo() -> Path:
+    repo = find_repo()
+    if repo is None:
+        raise click.ClickException(
+            "no book here: book/_toc.yml is in neither this folder nor one above it; "
+            "run this inside a checkout of the book"
+        )
+    return repo
+
+
+def _run_options(command):
+    options = [
+        click.option("--profile", default="quick", show_default=True, help="quick, cpu or full."),
+        click.option("--data", default="", metavar="DIR", help="Real data sets; else drawn ones."),
+        click.option("--set", "values", multiple=True, metavar="NAME=VALUE", help="A parameter."),
+        click.option("--jobs", type=click.IntRange(1), help="Chapters at the same time."),
+        click.option("--force", is_flag=True, help="Run even what has not changed."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _settings(values: tuple[str, ...], **others) -> Settings:
+    from fmabs_lite.press.plan import Settings
+
+    pairs = [value.partition("=") for value in values]
+    for name, equals, _ in pairs:
+        if not equals or not name.isidentifier():
+            raise click.UsageError(f"--set {name}: write it as --set name=value")
+    return Settings(values={name: value for name, _, value in pairs}, **others)
+
+
+@main.command()
+@click.argument("chapters", nargs=-1)
+@_run_options
+@click.option("--keep-records", is_flag=True, help="Copy each record to book/records.")
+def run(chapters: tuple[str, ...], values: tuple[str, ...], **others) -> None:
+    """Run CHAPTERS, or all of them; skip what has not changed."""
+    from fmabs_lite.press import runner
+
+    outcomes = runner.run(_repo(), chapters, _settings(values, **others))
+    _finish(outcomes)
+
+
+@main.command()
+@_run_options
+def build(values: tuple[str, ...], **others) -> None:
+    """Run all chapters and build the pages in _build/html."""
+    from fmabs_lite.press.build import build as build_book
+
+    outcomes, page = build_book(_repo(), _settings(values, **others))
+    _finish(outcomes)
+    click.echo(f"\nOpen {page}")
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--data", default="", metavar="DIR", help="Real data sets; else drawn ones.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; else one a GPU or two cores.")
+@click.option("--scheduler", default="", metavar="ADDRESS", help="Of a Dask cluster that runs.")
+@click.option("--retries", type=click.IntRange(0), default=2, show_default=True, help="Of a cell.")
+@click.option("--dry-run", is_flag=True, help="Only list the cells and what they cost.")
+def sweep(file: Path, data: str, dry_run: bool, **others) -> None:
+    """Run a chapter for each cell of the grid in FILE; skip what is finished."""
+    from fmabs_lite.press import costs
+    from fmabs_lite.press.sweep import read_sweep, run_sweep
+
+    if others["scheduler"] and others["workers"]:
+        raise click.UsageError("a cluster has its own workers: leave out --workers or --scheduler")
+    if dry_run:
+        repo = _repo()
+        click.echo("\n".join(costs.tell_costs(repo, read_sweep(repo, file, data))))
+        return
+    outcomes, results = run_sweep(_repo(), file, data, **others)
+    click.echo(f"\nAll that is finished is in {results}")
+    _finish(outcomes, "cell")
+
+
+def _finish(outcomes: list[Outcome], kind: str = "chapter") -> None:
+    """Print the table; exit with status 1 if a chapter, or a sweep's cell, failed."""
+    width = max(len(kind), *(len(outcome.chapter) for outcome in outcomes))
+    click.echo(f"\n{kind:{width}}  status    seconds")
+    for outcome in outcomes:
+        click.echo(f"{outcome.chapter:{width}}  {outcome.status:8}  {outcome.seconds:7.1f}")
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    for outcome in failed:
+        click.echo(f"\n{outcome.chapter}: {outcome.error}", err=True)
+    if failed:
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--data", default="", metavar="DIR", help="A folder to look into.")
+def data(data: str) -> None:
+    """Say which data sets a folder holds; without one, draw the embedded sets."""
+    from fmabs_lite.data.folder import NAMES, open_data
+    from fmabs_lite.lesson.records import files_below
+
+    folder = open_data(data)
+    click.echo(f"{folder.root} ({'drawn by code' if folder.drawn else 'real data'})")
+    for name, accepted in NAMES.items():
+        if folder.has(name):
+            path = getattr(folder, name)
+            click.echo(f"  {name:12} {len(files_below(path))} files in {path}")
+        else:
+            click.echo(f"  {name:12} not there; name its folder one of: {', '.join(accepted)}")
+
+
+@main.command()
+@click.argument("runs", required=False, type=click.Path(exists=True, file_okay=False))
+@click.option("--json", "target", metavar="FILE", help="With RUNS: write the findings here too.")
+def check(runs: str | None, target: str | None) -> None:
+    """Check the book's sources, or with RUNS the results in a folder.
+
+    Without RUNS: the notebooks' code, Markdown, alt texts, typed results and links, and whether
+    the records are as their runs left them.
+
+    With RUNS, a folder of runs such as _build/runs/cpu, or of records: each beside the committed
+    record of its chapter and profile, and beside the papers' tables. Status 1 if a metric is
+    further off than the larger of one point and two deviations over the record's seeds, if a
+    number of the papers is missed that the records do not miss, or if a record was changed.
+    """
+    if runs:
+        _check_runs(Path(runs), target)
+    elif target:
+        raise click.UsageError("--json goes with RUNS: fmabs-lite check RUNS --json FILE")
+    else:
+        _check_sources()
+
+
+def _check_runs(folder: Path, target: str | None) -> None:
+    from fmabs_lite.lesson.records import write_json
+    from fmabs_lite.press.comparison import check_runs, report_lines
+
+    report = check_runs(folder)
+    for line in report_lines(report):
+        click.echo(line)
+    if target:
+        write_json(Path(target), report)
+    if not report["ok"]:
+        sys.exit(1)
+
+
+def _check_sources() -> None:
+    from fmabs_lite.press.checks import run_checks
+
+    problems = run_checks(_repo())
+    for problem in problems:
+        click.echo(problem, err=True)
+    if problems:
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--data", default="", metavar="DIR", help="Real data sets; else drawn ones.")
+@click.option("--category", default="screw", show_default=True, help="Of MVTec AD.")
+@click.option("--system", "systems", multiple=True, help="PatchCore, PaDiM, …; else all of them.")
+@click.option("--size", default=128, show_default=True, type=click.IntRange(32), help="Pixels.")
+@click.option("--backbone", default="squeezenet1_1", show_default=True, help="Whose features.")
+@click.option("--weights", default="", metavar="FILE", help="Its weights; else found or fetched.")
+@click.option("--steps", default=300, show_default=True, type=click.IntRange(1))
+@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1))
+@click.option("--seed", "seeds", multiple=True, type=int, default=(0, 1, 2), show_default=True)
+@click.option("--keep-records", is_flag=True, help="Write book/records/peers.cpu.json.")
+def peers(data: str, systems: tuple[str, ...], keep_records: bool, **values) -> None:
+    """Measure anomalib's detectors on our data; needs the extra [peers].
+
+    Weights that are not named are looked for in a folder `weights` in the data folder or beside
+    it, and then downloaded by torchvision. RD4AD runs with a ResNet only.
+    """
+    from fmabs_lite.lesson.seeds import spread
+    from fmabs_lite.press.comparison import in_columns
+    from fmabs_lite.press.peers import Trial, compare_peers
+
+    if keep_records:
+        _repo()
+    found = compare_peers(Trial(**values), systems, data, keep_records)
+    keys = {"image": "image AUROC", "pixel": "pixel AUROC", "ap": "pixel AP", "pro": "PRO"}
+    rows = [[name, *(spread([run[key] for run in runs]) for key in keys)]
+            for name, runs in found["rows"].items()]  # fmt: skip
+    for line in in_columns([["system", *keys.values()], *rows]):
+        click.echo(line)
+    for name, why in found.get("left_out", {}).items():
+        click.echo(f"{name}: not run, {why}")
+
+
+@main.command()
+def sync() -> None:
+    """Bring the cells tagged `defines` up to date from the package."""
+    from fmabs_lite.press import checks
+
+    for line in checks.sync(_repo()) or ():
+        click.echo(line)
+
+
+@main.command()
+@click.argument("url")
+def fork(url: str) -> None:
+    """Point every badge, link and install cell to the repository at URL."""
+    from fmabs_lite.press import checks
+
+    for line in checks.fork(_repo(), url) or ():
+        click.echo(line)
+
+
+if __name__ == "__main__":
+    main()

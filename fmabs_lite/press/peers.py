@@ -1,0 +1,332 @@
+"""Other people's detectors on our data, by our metrics: `fmabs-lite peers`, extra `[peers]`.
+
+The systems are anomalib's (https://github.com/open-edge-platform/anomalib), as it builds them.
+Four things are changed. The features come from torchvision's networks, so that a local file of
+weights is enough. Maps are smoothed as chapter 14 smooths, and not by the system itself (RD4AD
+does it in passing, and keeps it). DRAEM's focal loss counts sound pixels too. Those that train do
+it by `fit`, with its Adam.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from fmabs_lite.data import DTD, MVTecAD, open_data, silhouette
+from fmabs_lite.data.brightness import brightness, level
+from fmabs_lite.data.folder import DataFolder
+from fmabs_lite.data.synthesis import Corrupted
+from fmabs_lite.detector import Detector, Prepared
+from fmabs_lite.lesson import records
+from fmabs_lite.metrics import auroc
+from fmabs_lite.models.ast_mfr import BACKBONES, RESNET, Stages, mfr_smooth, widths_of
+from fmabs_lite.models.prior import find_weights, normalised, pretrained
+from fmabs_lite.press.plan import package_hash
+from fmabs_lite.training import best_device, collect, evaluate, fit, to_float
+from fmabs_lite.trivial import PixelDeviation
+
+NETWORKS = BACKBONES | {"resnet18": (models.resnet18, RESNET)}  # the last one is STFPM's own
+CORESET = 0.1  # share of PatchCore's patches that is kept: anomalib's default
+CHANNELS = 100  # of PaDiM's features that are drawn, as the paper does of ResNet18's
+RATES = {"STFPM": 1e-3, "RD4AD": 5e-3, "DRAEM": 1e-4}  # of Adam; the last two are the papers'
+
+
+class PeersError(ValueError):
+    """A comparison that cannot be made as asked; the message names the remedy."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What all systems have in common; `weights` is a file, "" for one beside the data, or else
+    torchvision's download.
+    """
+
+    category: str = "screw"
+    size: int = 128
+    backbone: str = "squeezenet1_1"
+    weights: str = ""
+    steps: int = 300
+    batch_size: int = 8
+    precision: str = "bf16"
+    seeds: Sequence[int] = (0, 1, 2)
+
+    @property
+    def smoothing(self) -> tuple[float, int]:
+        """σ and window of `mfr_smooth`: 4 and 5 at 256 pixels, as AST-MFR has, and so on."""
+        return self.size / 64, round(self.size / 50) | 1
+
+    @property
+    def channels(self) -> int:
+        """How many of its features PaDiM draws, where there are so many."""
+        return 550 if self.backbone == "wide_resnet50_2" else CHANNELS
+
+
+def part_of_anomalib(place: str) -> Any:
+    """The class at "module:Name" below `anomalib`; PeersError where anomalib is not installed."""
+    module, _, name = place.partition(":")
+    try:
+        return getattr(import_module(f"anomalib.{module}"), name)
+    except ModuleNotFoundError as error:
+        raise PeersError(
+            f'anomalib is not installed ({error}): pip install -e ".[peers]"'
+        ) from None
+
+
+class Peer(Detector):
+    """One of anomalib's torch models, asked and scored as the book's detectors are.
+
+    Images (B, 1 or 3, H, W) in [0, 1]. map_o is (B, H, W); S_o (B,) is the system's own score.
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+        generator = getattr(network, "anomaly_map_generator", None)
+        if hasattr(generator, "blur"):  # σ = 4 whatever the size; all are smoothed alike later
+            generator.blur = nn.Identity()
+
+    def prepare(self, batch: Tensor) -> Prepared:
+        images = normalised(batch.expand(-1, 3, -1, -1))
+        return Prepared(images, images)
+
+    def score(self, prepared: Prepared) -> dict[str, Tensor]:
+        found = self.network(prepared.input)
+        maps = found.anomaly_map.reshape(len(prepared.input), *prepared.input.shape[-2:])
+        return {"S_o": found.pred_score.flatten(), "map_o": maps}
+
+
+class MemoryBank(Peer):
+    """PatchCore and PaDiM: sound images are shown once, and `close` makes the model of them."""
+
+    def __init__(self, network: nn.Module, close: Callable[[], None]):
+        super().__init__(network)
+        self.close = close
+
+    @torch.no_grad()
+    def learn(self, images: Tensor) -> None:
+        """Learn from uint8 (N, 3, H, W)."""
+        self.to(best_device()).train()
+        for chunk in images.split(32):
+            self.network(self.prepare(to_float(chunk, best_device())).input)
+        self.close()
+
+
+class Distilled(Peer):
+    """STFPM and RD4AD: the loss compares the features of two networks, by anomalib's criterion."""
+
+    def __init__(self, network: nn.Module, criterion: nn.Module):
+        super().__init__(network)
+        self.criterion = criterion
+
+    def loss(self, prepared: Prepared) -> Tensor:
+        return self.criterion(*(in_full(side) for side in self.network(prepared.input)))
+
+
+def in_full(features: dict | list) -> dict | list:
+    """Features (B, C, h, w) in 32 bits, and in the layout in which RD4AD's can be flattened."""
+    named = features if isinstance(features, dict) else dict(enumerate(features))
+    plain = {name: one.float().contiguous() for name, one in named.items()}
+    return plain if named is features else list(plain.values())
+
+
+class Painted(Peer):
+    """DRAEM, with the anomalies that anomalib paints from the pictures in the folder of DTD."""
+
+    def __init__(self, textures: Path):
+        super().__init__(part_of_anomalib("models.image.draem.torch_model:DraemModel")())
+        generator = part_of_anomalib("data.utils.generators.perlin:PerlinAnomalyGenerator")
+        self.painter = generator(anomaly_source_path=textures, blend_factor=(0.1, 1.0))
+        self.painter.anomaly_source_paths.sort()  # a disk lists its files in any order
+        self.criterion = part_of_anomalib("models.image.draem.loss:DraemLoss")()
+        # Since kornia 0.7 alpha = 1 weighs sound pixels 0: "all is anomalous" would cost nothing.
+        self.criterion.focal_loss.alpha = None
+
+    def prepare(self, batch: Tensor) -> Corrupted:
+        batch = batch.expand(-1, 3, -1, -1)
+        painted, mask = self.painter(batch) if self.training else (batch, torch.zeros_like(batch))
+        return Corrupted(painted, batch, mask[:, :1] > 0)
+
+    def loss(self, prepared: Corrupted) -> Tensor:
+        repair, logits = (part.float() for part in self.network(prepared.input))
+        with torch.autocast(repair.device.type, enabled=False):  # a variance is lost in 8 bits
+            return self.criterion(prepared.target, repair, prepared.mask, logits)
+
+
+# --- building them
+
+
+def imagenet_network(trial: Trial) -> nn.Module:
+    """torchvision's whole network with ImageNet's weights; PeersError where they cannot be had."""
+    build, at = NETWORKS[trial.backbone]
+    try:
+        return pretrained(trial.backbone, build, at, trial.weights, "IMAGENET1K_V1")
+    except (ValueError, RuntimeError) as error:
+        raise PeersError(str(error)) from error
+
+
+def patchcore(trial: Trial, textures: Path) -> Peer:
+    """Patches of the second and third stage, a coreset of them, the nearest neighbour."""
+    at = NETWORKS[trial.backbone][1]
+    build = part_of_anomalib("models.image.patchcore.torch_model:PatchcoreModel")
+    network = build(layers=at[1:], backbone=imagenet_network(trial))
+    return MemoryBank(network, lambda: network.subsample_embedding(CORESET))
+
+
+def padim(trial: Trial, textures: Path) -> Peer:
+    """A Gaussian at each position, of channels drawn at random."""
+    at, backbone = NETWORKS[trial.backbone][1], imagenet_network(trial)
+    drawn = min(trial.channels, sum(widths_of(Stages(backbone, at))))
+    build = part_of_anomalib("models.image.padim.torch_model:PadimModel")
+    network = build(backbone=backbone, layers=list(at), n_features=drawn)
+    return MemoryBank(network, network.fit)
+
+
+def stfpm(trial: Trial, textures: Path) -> Peer:
+    """A student from scratch beside a teacher of the same build."""
+    untrained, at = NETWORKS[trial.backbone]
+    network = part_of_anomalib("models.image.stfpm.torch_model:STFPMModel")(
+        layers=at, backbone=imagenet_network(trial)
+    )
+    # anomalib takes a module for both sides, and would compare the teacher with itself.
+    network.student_model = part_of_anomalib("models.components:TimmFeatureExtractor")(
+        untrained(weights=None), at, requires_grad=True
+    )
+    return Distilled(network, part_of_anomalib("models.image.stfpm.loss:STFPMLoss")())
+
+
+def rd4ad(trial: Trial, textures: Path) -> Peer:
+    """A decoder that gives a ResNet's features back, through a bottleneck."""
+    place, at = "models.image.reverse_distillation", NETWORKS[trial.backbone][1]
+    mode = part_of_anomalib(f"{place}.anomaly_map:AnomalyMapGenerationMode").ADD
+    network = part_of_anomalib(f"{place}.torch_model:ReverseDistillationModel")(
+        trial.backbone, (trial.size, trial.size), at, mode, pre_trained=False
+    )
+    network.encoder = part_of_anomalib("models.components:TimmFeatureExtractor")(
+        imagenet_network(trial), at
+    )
+    return Distilled(network, part_of_anomalib(f"{place}.loss:ReverseDistillationLoss")())
+
+
+SYSTEMS = {"PatchCore": patchcore, "PaDiM": padim, "STFPM": stfpm, "RD4AD": rd4ad,
+           "DRAEM": lambda trial, textures: Painted(textures)}  # fmt: skip
+
+
+# --- measuring them
+
+
+def left_out(trial: Trial, systems: Iterable[str]) -> dict[str, str]:
+    """The systems that do not run in a trial, and why."""
+    found = {name: "not asked for" for name in SYSTEMS if name not in systems}
+    if NETWORKS[trial.backbone][1] != RESNET:
+        found["RD4AD"] = f"its decoder mirrors a ResNet with weights, and {trial.backbone} is none"
+    return found
+
+
+def refuse_trial(trial: Trial, systems: Iterable[str]) -> None:
+    """Raise a PeersError for a system or backbone that is not known."""
+    for name, known in [(trial.backbone, NETWORKS), *((name, SYSTEMS) for name in systems)]:
+        if name not in known:
+            raise PeersError(f"{name!r} is not known here; choose one of {', '.join(known)}")
+
+
+def measure_peers(trial: Trial, systems: Iterable[str], sets: DataFolder) -> dict[str, Any]:
+    """Run systems on one category, once for each seed.
+
+    Returns:
+        "rows": by system a list with the metrics of each seed, and the rows without training.
+        "own" is the image AUROC by the system's own score, the others go by its smoothed map;
+        "left_out": why the other systems are not there, absent when all are.
+    Raises:
+        PeersError: without anomalib or weights; DataError for data that is not there.
+    """
+    part = MVTecAD(sets.mvtec, trial.category, trial.size)
+    target = float(brightness(part.train.images).mean())
+    train, test = (level(images, target) for images in (part.train.images, part.test.images))
+    textures = sets.dtd if sets.has("dtd") else open_data().dtd
+
+    def measured(maps: np.ndarray) -> dict[str, float]:
+        found = evaluate(mfr_smooth(maps, *trial.smoothing), part.test, sigma=0)
+        return {key: float(f"{value:.6g}") for key, value in found.items()}  # as `keep` rounds
+
+    inside = np.stack([silhouette(image.numpy()) for image in part.test.images])
+    rows = {
+        "trivial: pixel deviation": [measured(PixelDeviation().fit(train).maps(test))],
+        "trivial: silhouette": [measured(inside.astype(np.float32))],
+    }
+    missing = left_out(trial, systems)
+    for name in [name for name in SYSTEMS if name not in missing]:
+        for seed in trial.seeds:
+            seen = collect(trained_peer(name, trial, textures, train, seed), test)
+            own = auroc(seen["S_o"], part.test.labels.numpy())
+            found = measured(seen["map_o"]) | {"own": float(f"{own:.6g}")}
+            rows.setdefault(name, []).append(found)
+    return {"rows": rows} | ({"left_out": missing} if missing else {})
+
+
+def trained_peer(name: str, trial: Trial, textures: Path, train: Tensor, seed: int) -> Peer:
+    """A system that has learnt from uint8 (N, 3, H, W), all its chance drawn from `seed`."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # PatchCore's coreset is projected by NumPy's global generator
+    peer = SYSTEMS[name](trial, textures)
+    if isinstance(peer, MemoryBank):
+        peer.learn(train)
+    else:
+        milestones = (0.8, 0.9) if name == "DRAEM" else ()  # as the released code has
+        fit(peer, train, steps=trial.steps, batch_size=trial.batch_size, lr=RATES[name],
+            seed=seed, precision=trial.precision, milestones=milestones)  # fmt: skip
+    return peer
+
+
+def compare_peers(trial: Trial, systems: Sequence[str], data: str, keep: bool) -> dict[str, Any]:
+    """What `fmabs-lite peers` does: see `measure_peers`; `keep` also writes the record.
+
+    Raises:
+        PeersError: also for a name that is not known, or a record of fewer than three seeds.
+    """
+    systems = systems or list(SYSTEMS)
+    refuse_trial(trial, systems)
+    part_of_anomalib("data:InferenceBatch")  # before anything takes time
+    if keep and len(set(trial.seeds)) < 3:
+        raise PeersError("a record rests on three seeds or more: give --seed three times, or none")
+    sets, start = open_data(data), time.monotonic()
+    weights = trial.weights or find_weights(trial.backbone, sets.root) or ""
+    trial = replace(trial, weights=str(weights))
+    results = measure_peers(trial, systems, sets)
+    if keep:
+        used = ["mvtec", "dtd"] if "DRAEM" in results["rows"] and sets.has("dtd") else ["mvtec"]
+        sums = {k: "drawn" if sets.drawn else records.checksum(getattr(sets, k)) for k in used}
+        provenance = provenance_of(trial, sums, round(time.monotonic() - start, 1))
+        records.write_record(records.book_path("records") / "peers.cpu.json", provenance, results)
+    return results
+
+
+def provenance_of(trial: Trial, data: dict[str, str], seconds: float) -> dict[str, Any]:
+    """A record's provenance, as the runner writes it for a chapter; `data` holds checksums."""
+    sigma, window = trial.smoothing
+    weights = Path(trial.weights).name or "IMAGENET1K_V1"
+    settings = {"weights": weights, "seeds": list(trial.seeds), "sigma": sigma, "window": window,
+                "coreset": CORESET, "channels": trial.channels, "rates": RATES}  # fmt: skip
+    return {
+        "chapter": "peers",
+        "profile": "cpu",
+        "source": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
+        "package": package_hash(),
+        "parameters": asdict(trial) | settings,
+        "versions": records.versions() | {name: version(name) for name in ("anomalib", "kornia")},
+        "data": data,
+        "device": records.device(),
+        "threads": torch.get_num_threads(),
+        "resumed": False,
+        "seconds": seconds,
+        "finished": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }

@@ -1,0 +1,339 @@
+"""Run the chapters of the book: check their parameters, execute, keep what is finished.
+
+Each chapter runs in a process of its own (`python -m fmabs_lite.press.runner`, papermill under it)
+and has a folder, `_build/runs/<profile>/<chapter>/`, with `run.json` (what runs, whether it
+finished), the notebook as far as it got, `results.json` and `checkpoints/`. A chapter is skipped
+when nothing that it depends on has changed; when something has, its folder is cleared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from fmabs_lite.lesson import records
+from fmabs_lite.lesson.records import read_json, write_json
+from fmabs_lite.press.plan import Chapter, RunError, Settings, plan
+
+LONGEST = 600  # seconds of a cell with quick's values, whose chapters take two minutes
+
+
+@dataclass
+class Outcome:
+    """What became of a chapter: status is "done", "kept" (nothing had changed) or "failed"."""
+
+    chapter: str
+    status: str
+    seconds: float
+    error: str = ""
+
+
+def run(repo: Path, names: Iterable[str] = (), settings: Settings | None = None) -> list[Outcome]:
+    """Run chapters (all of them without names) and return an outcome for each, in book order.
+
+    Raises RunError before anything starts if a chapter, profile or parameter is unknown, or a
+    parameter is never read; DataError if the data folder lacks something. A chapter that fails
+    does not stop the others.
+    """
+    settings = settings or Settings()
+    if settings.keep_records and settings.values:
+        raise RunError("a record holds a profile's own values: leave out --set or --keep-records")
+    chosen = plan(repo, list(names), settings)
+    clear_changed(chosen, settings.force)
+    waiting = [chapter for chapter in chosen if not is_finished(chapter)]
+    outcomes = {
+        chapter.name: Outcome(chapter.name, "kept", read_state(chapter)["seconds"])
+        for chapter in chosen
+        if chapter not in waiting
+    }
+    jobs = settings.jobs or _default_jobs(settings.profile, len(waiting))
+    outcomes |= {outcome.chapter: outcome for outcome in _run_all(waiting, jobs)}
+    for chapter in chosen:
+        if outcomes[chapter.name].status != "failed":
+            _publish(repo, chapter, settings.keep_records)
+    return [outcomes[chapter.name] for chapter in chosen]
+
+
+# --- state on disk
+
+
+def read_state(chapter: Chapter) -> dict[str, Any]:
+    """What `run.json` holds: configuration, provenance and, once finished, what was measured."""
+    path = chapter.folder / "run.json"
+    try:
+        return read_json(path) if path.exists() else {}
+    except records.RecordError:  # cut short by a full disk or a crash: as if it had not run
+        return {}
+
+
+def clear_changed(chosen: list[Chapter], force: bool) -> None:
+    """Clear the folders of chapters whose configuration has changed, and write the new one.
+
+    The folder of a run that was killed or failed under the same configuration is left as it is, so
+    that it goes on from its checkpoints.
+    """
+    for chapter in chosen:
+        if force or read_state(chapter).get("configuration") != chapter.configuration:
+            state = {
+                "configuration": chapter.configuration,
+                "provenance": chapter.provenance,
+                "seconds": read_state(chapter).get("seconds"),  # to put long ones first
+            }
+            if chapter.folder.exists():
+                shutil.rmtree(chapter.folder)
+            chapter.folder.mkdir(parents=True)
+            write_json(chapter.folder / "run.json", state)
+
+
+def is_finished(chapter: Chapter) -> bool:
+    """Whether this very configuration has been run to the end."""
+    state = read_state(chapter)
+    same = state.get("configuration") == chapter.configuration
+    return same and "measured" in state and chapter.executed.exists()
+
+
+def _publish(repo: Path, chapter: Chapter, keep_record: bool) -> None:
+    """Hand the executed notebook to the build and, if asked, the record to the book."""
+    shelf = repo / "_build" / "executed"
+    shelf.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(chapter.executed, shelf / chapter.executed.name)
+    results = chapter.folder / "results.json"
+    if keep_record and results.exists():
+        provenance = whole_provenance(chapter)
+        name = f"{chapter.name}.{provenance['profile']}.json"
+        target = repo / "book" / "records" / name
+        target.parent.mkdir(exist_ok=True)
+        records.write_record(target, provenance, read_json(results))
+
+
+def whole_provenance(chapter: Chapter) -> dict[str, Any]:
+    """What a finished run depended on and what was measured, with the checksums of its data."""
+    checksums = {name: records.checksum(path) for name, path in chapter.data.items()}
+    data = {"data": chapter.provenance["data"] | checksums}
+    return chapter.provenance | read_state(chapter)["measured"] | data
+
+
+# --- running
+
+
+def cores() -> int:
+    """Number of cores that this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
+
+
+def _default_jobs(profile: str, count: int) -> int:
+    return max(1, min(count, cores())) if profile == "quick" else 1
+
+
+def _run_all(waiting: list[Chapter], jobs: int) -> list[Outcome]:
+    """Run chapters side by side, the long ones first, under a progress bar."""
+    from tqdm import tqdm
+
+    if not waiting:
+        return []
+    threads = max(1, cores() // jobs)
+    running: set[subprocess.Popen] = set()
+    outcomes = []
+    pool = ThreadPoolExecutor(jobs)
+    bar = tqdm(total=len(waiting), unit="chapter", dynamic_ncols=True, disable=None)
+    try:
+        tasks = {
+            pool.submit(run_one, chapter, threads, running): chapter
+            for chapter in sorted(waiting, key=_length, reverse=True)
+        }
+        while tasks:
+            done, _ = wait(tasks, timeout=1, return_when=FIRST_COMPLETED)
+            for task in done:
+                outcomes.append(task.result())
+                _report(bar, outcomes[-1])
+                del tasks[task]
+            active = [chapter.name for task, chapter in tasks.items() if task.running()]
+            bar.set_postfix_str(", ".join(active))
+    finally:  # also on Ctrl-C: no kernel outlives the run
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(running):
+            process.terminate()
+        bar.close()
+    return outcomes
+
+
+def _length(chapter: Chapter) -> float:
+    return read_state(chapter).get("seconds") or float("inf")
+
+
+def _report(bar: Any, outcome: Outcome) -> None:
+    bar.update()
+    bar.write(f"{outcome.chapter}: {outcome.status}, {outcome.seconds:.0f} s")
+
+
+def run_one(
+    chapter: Chapter, threads: int, running: set[subprocess.Popen], execute: Any = None
+) -> Outcome:
+    """Run one chapter in its folder, from its checkpoints on if there are any, and say how it went.
+
+    `execute` does it, and returns what went wrong; it is `execute_chapter` if none is given.
+    """
+    (chapter.folder / "results.json").unlink(missing_ok=True)
+    resumed = (chapter.folder / "checkpoints").exists()
+    start = time.monotonic()
+    error = (execute or execute_chapter)(chapter, threads, running)
+    seconds = round(time.monotonic() - start, 1)
+    if error:
+        return Outcome(chapter.name, "failed", seconds, error)
+    measured = {
+        "device": records.device() if (chapter.folder / "results.json").exists() else "",
+        "threads": threads,
+        "resumed": resumed,
+        "seconds": seconds,
+        "finished": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    state = {**read_state(chapter), "measured": measured, "seconds": seconds}
+    write_json(chapter.folder / "run.json", state)
+    return Outcome(chapter.name, "done", seconds)
+
+
+def execute_chapter(
+    chapter: Chapter, threads: int, running: set[subprocess.Popen], held: tuple[int, ...] = ()
+) -> str:
+    """Execute a chapter in a process of its own; return what went wrong, or nothing.
+
+    That process and its kernel keep the files `held` (descriptors) open as long as they live.
+    """
+    job = [str(chapter.notebook), str(chapter.executed), json.dumps(chapter.overrides)]
+    job += [chapter.provenance["profile"], json.dumps(held)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fmabs_lite.press.runner", *job],
+        env=_environment(chapter.folder, threads),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        pass_fds=held,
+    )
+    running.add(process)
+    output, errors = process.communicate()
+    running.discard(process)
+    if process.returncode == 0:
+        return ""
+    last = (errors.strip().splitlines() or ["it was killed"])[-1]
+    return f"{output.strip() or last}. The notebook as far as it got: {chapter.executed}"
+
+
+def _environment(folder: Path, threads: int) -> dict[str, str]:
+    env = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
+    env[records.RUN_DIR] = str(folder)
+    env["OMP_NUM_THREADS"] = env["MKL_NUM_THREADS"] = str(threads)
+    env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else debugpy warns in every kernel
+    return env
+
+
+# --- the process of one chapter
+
+
+def work(source: str, target: str, overrides: str, profile: str, held: str = "[]") -> str:
+    """Execute one notebook with papermill; return what went wrong, or nothing.
+
+    `overrides` and `held` (see `execute_chapter`) are JSON.
+    """
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    from fmabs_lite.press.kernels import manager_class
+
+    try:
+        papermill.execute_notebook(
+            without_opening(Path(source), profile),
+            target,
+            json.loads(overrides),
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(Path(target).parent),
+            execution_timeout=None if profile in records.PROFILES else LONGEST,
+            kernel_manager_class=manager_class(json.loads(held)),
+        )
+    except PapermillExecutionError as error:
+        return describe(error)
+    except CellTimeoutError:  # an OSError by birth, but not of the disk
+        return f"a cell did not end within {LONGEST} s: it hangs, or this machine is too busy"
+    except DeadKernelError:
+        return "the kernel died, most likely for want of memory; try smaller values or --jobs 1"
+    except OSError as error:
+        return f"{error.strerror or error} ({error.filename or target}); free space and run again"
+    _tidy(Path(target))
+    return ""
+
+
+def without_opening(source: Path, profile: str) -> Any:
+    """Read a chapter; leave out its cells tagged `opening` while it makes its first record.
+
+    A chapter may open with what its record holds. The run that makes the first one has nothing to
+    open with yet.
+    """
+    import nbformat
+
+    notebook = nbformat.read(source, as_version=4)
+    made = any((source.parent / "records").glob(f"{source.stem}.*.json"))
+    if profile in records.PROFILES and not made:
+        notebook.cells = [c for c in notebook.cells if "opening" not in c.metadata.get("tags", [])]
+    return notebook
+
+
+def describe(error: Any) -> str:
+    """Say in one line where a notebook stopped: the cell, its line, the error."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+    found = re.search(r"(?:Cell In|In )\s*\[\d+\], line (\d+)", plain)
+    lines = error.source.splitlines()
+    number = int(found.group(1)) if found else 1
+    line = lines[min(number, len(lines)) - 1].strip()
+    return (
+        f"stopped in cell [{error.exec_count}], line {number}: `{line}`: "
+        f"{error.ename}: {error.evalue}"
+    )
+
+
+def _tidy(path: Path) -> None:
+    """Drop papermill's stamps (paths, times) and the state of widgets; hide the cell it put in."""
+    import nbformat
+
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    notebook.metadata.pop("widgets", None)  # without a kernel a page shows explore's player
+    for cell in notebook.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata.tags.append("remove-cell")
+    nbformat.write(notebook, path)
+
+
+def _follow_parent() -> None:
+    """End this process, and so its kernel, when the run that started it is gone."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    _follow_parent()
+    problem = work(*sys.argv[1:])
+    print(problem)
+    sys.exit(1 if problem else 0)

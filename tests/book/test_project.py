@@ -1,0 +1,124 @@
+"""The files around the package: what installs it, runs it elsewhere and cites it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import requires, version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def load(name: str):
+    return yaml.safe_load((ROOT / name).read_text("utf-8"))
+
+
+def command(*arguments, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([*map(str, arguments)], capture_output=True, text=True, **options)
+
+
+LIGHT = ["data", "metrics", "detector", "training", "mimicry", "scoring", "trivial"]
+LIGHT += ["lesson.records"]
+
+
+def test_importing_loads_no_heavy_library():
+    names = ", ".join(["fmabs_lite", *(f"fmabs_lite.{module}" for module in LIGHT)])
+    code = f"import sys, {names}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    done = command(sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert "fmabs_lite" in loaded
+    assert not loaded & {"torchvision", "matplotlib", "papermill", "seaborn", "sklearn"}
+
+
+def test_version_is_the_same_everywhere():
+    import fmabs_lite
+
+    assert fmabs_lite.__version__ == version("fmabs-lite") == str(load("CITATION.cff")["version"])
+
+
+def test_environment_takes_python_and_the_one_extra():
+    dependencies = load("environment.yml")["dependencies"]
+    *conda, pip = dependencies
+    assert [re.split("[<>=]", name)[0] for name in conda] == ["python", "pip"]
+    assert pip == {"pip": ["-e .[book]"]}
+
+
+def test_pip_part_of_the_environment_installs():
+    (requirement,) = load("environment.yml")["dependencies"][-1]["pip"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    done = command(*pip, "install", "--dry-run", "--no-deps", *requirement.split(), cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"Would install fmabs[-_]lite", done.stdout), done.stdout
+    asked = [Requirement(line) for line in requires("fmabs-lite")]
+    book = [one for one in asked if not one.marker or one.marker.evaluate({"extra": "book"})]
+    assert {"torch", "jupyter-book", "papermill"} <= {one.name for one in book}
+    wrong = [str(one) for one in book if not one.specifier.contains(version(one.name), True)]
+    assert not wrong
+
+
+def test_constraints_pin_tools_exactly_and_nothing_that_computes():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert all(str(pin.specifier).startswith("==") for pin in pins)
+    names = {pin.name for pin in pins}
+    assert {"jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "papermill"} <= names
+    core = {Requirement(line).name for line in requires("fmabs-lite") if "extra" not in line}
+    assert "torch" in core and not names & (core | {"scikit-learn", "pandas", "ipykernel"})
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_are_valid_and_call_make(path):
+    schema = ("--builtin-schema", "vendor.github-workflows")
+    done = command(sys.executable, "-m", "check_jsonschema", *schema, path)
+    assert done.returncode == 0, done.stdout
+    assert "make book" in path.read_text()
+
+
+def test_both_workflows_exist():
+    assert [path.name for path in WORKFLOWS] == ["publish.yml", "test.yml"]
+
+
+def test_citation_is_valid():
+    schema = ("--builtin-schema", "vendor.citation-file-format")
+    done = command(sys.executable, "-m", "check_jsonschema", *schema, ROOT / "CITATION.cff")
+    assert done.returncode == 0, done.stdout
+    assert load("CITATION.cff")["repository-code"] == load("_config.yml")["repository"]["url"]
+
+
+def test_make_says_when_python_is_too_old_or_absent(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    done = command("make", "book", "PYTHON=false", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "needs Python 3.10 or newer" in done.stdout
+    assert "make PYTHON=python3.12 book" in done.stdout
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_make_installs_again_only_when_the_lists_change(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "constraints.txt", ".venv/bin/python", ".venv/book"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    plain = command("make", "-n", "book", cwd=tmp_path).stdout
+    assert "pip install" not in plain and "--data" not in plain
+    assert 'fmabs-lite build --profile "quick"' in plain
+    real = command("make", "-n", "book", "DATA=my sets", "PROFILE=cpu", cwd=tmp_path).stdout
+    assert '--profile "cpu" --data "my sets"' in real
+    (tmp_path / "constraints.txt").write_text("new")
+    assert "pip install" in command("make", "-n", "book", cwd=tmp_path).stdout
+
+
+def test_the_scripts_for_machines_are_sound():
+    assert command("bash", "-n", ROOT / ".ci" / "run").returncode == 0
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111

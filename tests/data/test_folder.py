@@ -1,0 +1,110 @@
+"""Finding data sets: names, errors, and drawing on first use."""
+
+import sys
+import types
+
+import IPython
+import pytest
+
+import fmabs_lite.data.drawn
+from fmabs_lite.data import DataError, DataFolder, open_data
+from fmabs_lite.data.folder import NAMES, cache_dir
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FMABS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def fake_minis(monkeypatch):
+    minis = types.ModuleType("fmabs_lite.data.drawn.minis")
+    minis.VERSION = 9
+    minis.drawn = []
+
+    def draw_minis(root, seed=0, progress=False):
+        minis.drawn.append(root)
+        (root / "mvtec").mkdir()
+
+    minis.draw_minis = draw_minis
+    monkeypatch.setitem(sys.modules, "fmabs_lite.data.drawn.minis", minis)
+    monkeypatch.setattr(fmabs_lite.data.drawn, "minis", minis, raising=False)
+    return minis
+
+
+@pytest.mark.parametrize(("key", "name"), [(k, n) for k, names in NAMES.items() for n in names])
+def test_every_accepted_name_is_found(tmp_path, key, name):
+    (tmp_path / name).mkdir(parents=True)
+    folder = open_data(str(tmp_path))
+    assert getattr(folder, key).samefile(tmp_path / name)  # some disks ignore case
+    assert folder.has(key) and not folder.drawn
+    for other in set(NAMES) - {key}:
+        assert not folder.has(other)
+
+
+@pytest.mark.parametrize("key", NAMES)
+def test_a_missing_set_is_named_with_the_folder_and_the_names_that_would_do(tmp_path, key):
+    with pytest.raises(DataError) as error:
+        getattr(DataFolder(tmp_path), key)
+    for part in (str(tmp_path), *NAMES[key], "leave `data` empty"):
+        assert part in str(error.value)
+
+
+def test_a_folder_that_does_not_exist_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="nowhere does not exist.*leave it empty"):
+        open_data(str(tmp_path / "nowhere"))
+
+
+def test_a_folder_without_any_set_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="none of the sets.*'mvtec', .*'shanghaitech' or 'dtd'"):
+        open_data(str(tmp_path))
+
+
+def test_empty_means_drawn_once_and_kept(fake_minis):
+    first, second = open_data(), open_data("")
+    assert first.drawn and second.drawn
+    assert first.root == second.root == cache_dir() / "minis-v9"
+    assert len(fake_minis.drawn) == 1
+    assert fake_minis.drawn[0] != first.root  # drawn under another name, then renamed
+    assert [path.name for path in cache_dir().iterdir()] == ["minis-v9"]
+
+
+def test_drawing_that_is_interrupted_leaves_nothing_behind(fake_minis, monkeypatch):
+    def stop(root, seed=0, progress=False):
+        (root / "mvtec").mkdir()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_minis, "draw_minis", stop)
+        with pytest.raises(KeyboardInterrupt):
+            open_data()
+        assert list(cache_dir().iterdir()) == []
+    assert open_data().mvtec.is_dir()
+
+
+def test_two_processes_that_draw_at_once_agree(fake_minis, monkeypatch):
+    def draw_while_another_finishes(root, seed=0, progress=False):
+        (root / "mvtec").mkdir()
+        (cache_dir() / "minis-v9" / "mvtec").mkdir(parents=True)
+
+    monkeypatch.setattr(fake_minis, "draw_minis", draw_while_another_finishes)
+    assert open_data().mvtec.is_dir()
+    assert [path.name for path in cache_dir().iterdir()] == ["minis-v9"]
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_a_notebook_shows_which_data_it_uses(tmp_path, fake_minis, monkeypatch, drawn):
+    shown = []
+    monkeypatch.setattr(IPython, "get_ipython", lambda: types.SimpleNamespace(kernel=True))
+    monkeypatch.setattr("IPython.display.display", lambda text: shown.append(text.data))
+    (tmp_path / "avenue").mkdir()
+    open_data("" if drawn else str(tmp_path))
+    assert len(shown) == 1
+    assert ("Drawn data" if drawn else f"Real data** from the folder `{tmp_path.name}`") in shown[0]
+    assert str(tmp_path.parent) not in shown[0]  # a built page may be published
+
+
+def test_outside_a_notebook_nothing_is_shown(tmp_path, monkeypatch, capsys):
+    (tmp_path / "avenue").mkdir()
+    open_data(str(tmp_path))
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,210 @@
+"""Keeping, writing and reading results; the papers' tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_book import ROOT, make_book
+
+from fmabs_lite.lesson import records
+from fmabs_lite.lesson.records import (
+    RecordError,
+    checksum,
+    keep,
+    load_record,
+    paper_table,
+    record_fault,
+    write_record,
+)
+
+PROVENANCE = {
+    "chapter": "03_three",
+    "profile": "cpu",
+    "parameters": {"steps": 3},
+    "device": "cpu",
+    "seconds": 61.5,
+    "data": {"mvtec": "ab12"},
+    "versions": {"numpy": "2.0"},
+    "finished": "2026-01-02T03:04:05Z",
+}
+
+
+@pytest.fixture
+def repo(tmp_path: Path, monkeypatch) -> Path:
+    make_book(tmp_path)
+    (tmp_path / "book" / "records").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path, monkeypatch) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    monkeypatch.setenv(records.RUN_DIR, str(folder))
+    return folder
+
+
+def write(repo: Path, profile: str, **results) -> None:
+    path = repo / "book" / "records" / f"03_three.{profile}.json"
+    write_record(path, {**PROVENANCE, "profile": profile}, results)
+
+
+def test_keep_rounds_and_merges(run_dir):
+    keep(auroc=0.123456789, curve=np.array([1 / 3, 2e-9]), count=np.int64(12345678))
+    keep(scores={"mean": torch.tensor(2 / 3), "by video": (1.0, None, True)}, count=7)
+    assert json.loads((run_dir / "results.json").read_text()) == {
+        "auroc": 0.123457,
+        "curve": [0.333333, 2e-09],
+        "count": 7,
+        "scores": {"mean": 0.666667, "by video": [1.0, None, True]},
+    }
+    assert sorted(path.name for path in run_dir.iterdir()) == ["results.json"]
+
+
+def test_keep_refuses_by_name(run_dir, monkeypatch):
+    keep(sound=1)
+    with pytest.raises(RecordError, match=r"scores\['b'\]\[1\] is nan"):
+        keep(scores={"b": np.array([1.0, np.nan])})
+    with pytest.raises(RecordError, match="worst is inf"):
+        keep(worst=float("inf"))
+    with pytest.raises(RecordError, match="folder is a PosixPath|folder is a WindowsPath"):
+        keep(folder=Path("x"))
+    assert json.loads((run_dir / "results.json").read_text()) == {"sound": 1}
+    monkeypatch.delenv(records.RUN_DIR)
+    with pytest.raises(RecordError, match="worst is inf"):
+        keep(worst=float("inf"))
+
+
+def test_load_prefers_full_to_cpu(repo):
+    write(repo, "cpu", auroc=0.5)
+    record = load_record("03_three")
+    assert (record.profile, record.results, record.seconds) == ("cpu", {"auroc": 0.5}, 61.5)
+    assert (record.parameters, record.data) == ({"steps": 3}, {"mvtec": "ab12"})
+    write(repo, "full", auroc=0.75)
+    assert load_record("03_three").results == {"auroc": 0.75}
+    assert load_record("03_three", "cpu").results == {"auroc": 0.5}
+
+
+def test_a_missing_or_damaged_record_says_what_to_do(repo):
+    with pytest.raises(RecordError, match="fmabs-lite run 04_four --profile cpu .*--keep-records"):
+        load_record("04_four")
+    path = repo / "book" / "records" / "03_three.cpu.json"
+    path.write_text("{")
+    with pytest.raises(RecordError, match="03_three.cpu.json is damaged"):
+        load_record("03_three")
+    path.write_text(json.dumps({"provenance": {"chapter": "03_three"}, "results": {}}))
+    with pytest.raises(RecordError, match="'profile' is missing"):
+        load_record("03_three")
+
+
+def test_the_run_that_makes_a_record_reads_its_own_results(repo, run_dir):
+    (run_dir / "run.json").write_text(json.dumps({"provenance": PROVENANCE}))
+    keep(auroc=0.25)
+    assert load_record("03_three").results == {"auroc": 0.25}
+    with pytest.raises(RecordError, match="no record of chapter 04_four"):
+        load_record("04_four")
+    write(repo, "cpu", auroc=0.5)
+    assert load_record("03_three").results == {"auroc": 0.5}
+
+
+def test_results_of_a_quick_run_are_never_a_record(repo, run_dir):
+    quick = {**PROVENANCE, "profile": "quick"}
+    (run_dir / "run.json").write_text(json.dumps({"provenance": quick}))
+    keep(auroc=0.25)
+    with pytest.raises(RecordError, match="no record of chapter 03_three"):
+        load_record("03_three")
+
+
+@pytest.mark.parametrize("text", ["/home/ann/sets", "read from /home/ann", "C:\\sets", "~/a/b"])
+def test_no_path_of_a_machine_gets_into_a_record(tmp_path, text):
+    path = tmp_path / "record.json"
+    with pytest.raises(RecordError, match=r"results.notes\[0\] holds a path"):
+        write_record(path, PROVENANCE, {"notes": [text]})
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("text", ["screw/test/bent/003.png", "mean ± deviation", "1/2", "a / b"])
+def test_names_inside_a_data_set_may_be_in_a_record(tmp_path, text):
+    write_record(tmp_path / "record.json", PROVENANCE, {text: text})
+    assert json.loads((tmp_path / "record.json").read_text())["results"] == {text: text}
+
+
+def test_a_record_without_results_is_refused(tmp_path):
+    with pytest.raises(RecordError, match="03_three keeps no results"):
+        write_record(tmp_path / "record.json", PROVENANCE, {})
+
+
+def test_checksum_is_of_names_sizes_and_bytes(tmp_path):
+    def copy(name: str, **files: bytes) -> Path:
+        for file, content in files.items():
+            path = tmp_path / name / file.replace("_", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return tmp_path / name
+
+    first = checksum(copy("a", b_2=b"two", a_1=b"one", _hidden=b"x"))
+    assert first == hashlib.sha256(b"a/1\x003\x00oneb/2\x003\x00two").hexdigest()
+    assert checksum(copy("c", a_1=b"one", b_2=b"two")) == first
+    assert checksum(copy("d", a_1=b"one", b_3=b"two")) != first
+    assert checksum(copy("e", a_1=b"one", b_2=b"twO")) != first
+
+
+def test_paper_tables_are_whole():
+    tables = records.book_path("paper_tables.yml")
+    assert tables == ROOT / "book" / "paper_tables.yml"
+    names = [f"fmabs-{n}" for n in range(1, 6)] + [f"ast-mfr-{n}" for n in range(1, 10)]
+    for name in names:
+        table = paper_table(name)
+        assert {"source", "doi", "caption", "columns", "rows"} == set(table)
+        assert {len(row) for row in table["rows"]} == {len(table["columns"])}, name
+    with pytest.raises(RecordError, match="no paper table 'fmabs-7'; there are .*fmabs-4"):
+        paper_table("fmabs-7")
+
+
+def test_a_record_says_when_it_was_changed(repo):
+    write(repo, "cpu", auroc=0.512345, pictures=["é"])
+    path = repo / "book" / "records" / "03_three.cpu.json"
+    assert record_fault(json.loads(path.read_text("utf-8"))) == ""
+    for old, new in (("0.512345", "0.512346"), ('"steps": 3', '"steps": 4')):
+        text = path.read_text("utf-8")
+        assert old in text
+        fault = record_fault(json.loads(text.replace(old, new)))
+        assert "was changed after its run; restore it with git" in fault
+    path.write_text(text.replace("\n", "\r\n"), "utf-8")  # how the file is laid out is no content
+    assert record_fault(json.loads(path.read_text("utf-8"))) == ""
+
+
+def test_an_older_record_is_given_its_checksum_once(repo):
+    write(repo, "cpu", auroc=0.5)
+    path = repo / "book" / "records" / "03_three.cpu.json"
+    sound = path.read_text()
+    content = json.loads(sound)
+    del content["provenance"]["checksum"]
+    path.write_text(json.dumps(content))
+    assert "has no checksum" in record_fault(json.loads(path.read_text()))
+    records.seal(path)
+    assert path.read_text() == sound
+    path.write_text(sound.replace("0.5", "0.6"))
+    with pytest.raises(RecordError, match="03_three.cpu.json was changed after its run"):
+        records.seal(path)
+
+
+def test_committed_records_are_read_or_none(repo):
+    assert records.committed("03_three") is None
+    write(repo, "cpu", auroc=0.5)
+    write(repo, "full", auroc=0.6)
+    assert records.committed("03_three").profile == "full"
+
+
+def test_a_yaml_file_of_the_book_that_cannot_be_read_is_named(repo):
+    with pytest.raises(RecordError, match=r"ledger\.yml cannot be read .*restore it"):
+        records.book_yaml("ledger.yml")
+    (repo / "book" / "ledger.yml").write_text("a: [")
+    with pytest.raises(RecordError, match=r"ledger\.yml cannot be read"):
+        records.book_yaml("ledger.yml")

@@ -1,0 +1,77 @@
+"""Intervals over seeds, against scipy's own test and by hand."""
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_rel
+
+from fmabs_lite.lesson.seeds import difference, ratio, spread
+
+
+def test_difference_agrees_with_the_paired_t_test():
+    one, other = [0.80, 0.84, 0.79], [0.78, 0.80, 0.78]
+    got = difference(one, other)
+    interval = ttest_rel(one, other).confidence_interval(0.95)
+    assert got.mean == pytest.approx(100 * np.mean(np.subtract(one, other)))
+    assert (got.low, got.high) == pytest.approx((100 * interval.low, 100 * interval.high))
+    assert not got.settled and str(got).endswith("not told apart from zero")
+
+
+def test_a_clear_difference_is_settled_and_has_a_sign():
+    got = difference([0.90, 0.91, 0.92], [0.5])
+    assert got.settled and got.seeds == 3 and str(got).startswith("+41.0 points")
+    assert difference([0.1, 0.11], [0.9, 0.91]).settled is True
+
+
+@pytest.mark.parametrize("other", [[], [0.1, 0.2, 0.3, 0.4]])
+def test_rows_must_fit(other):
+    with pytest.raises(ValueError, match="3 seeds and other"):
+        difference([0.1, 0.2, 0.3], other)
+
+
+def test_one_seed_has_no_interval():
+    with pytest.raises(ValueError, match="at least two seeds"):
+        difference([0.1], [0.2])
+
+
+def test_ratio_by_hand():
+    got = ratio([2.0, 8.0], [1.0, 1.0])  # logarithms 1 and 3 in base 2
+    assert got.mean == pytest.approx(4) and got.seeds == 2
+    # Two seeds: t = 12.706, and the deviation over the root of 2 is log 2.
+    assert got.high == pytest.approx(4 * 2**12.7062, rel=1e-4)
+    assert got.low == pytest.approx(4 / 2**12.7062, rel=1e-4)
+    assert not got.settled and str(got).endswith("not told apart from one")
+
+
+def test_ratio_agrees_with_the_paired_t_test_of_logarithms():
+    one, other = [0.5, 0.4, 0.45], [1.0, 0.9, 0.95]
+    got = ratio(one, other)
+    interval = ttest_rel(np.log(one), np.log(other)).confidence_interval(0.95)
+    assert (got.low, got.high) == pytest.approx((np.exp(interval.low), np.exp(interval.high)))
+    assert got.settled and str(got).startswith("×0.47 (95 % interval 0.4")
+    back = ratio(other, one)
+    assert (back.mean, back.low) == pytest.approx((1 / got.mean, 1 / got.high))
+    assert back.settled is True
+
+
+def test_ratio_has_no_unit():
+    one, other = np.array([3.0, 5.0, 4.0]), np.array([2.0, 2.5, 2.2])
+    assert ratio(1000 * one, 1000 * other) == pytest.approx(ratio(one, other))
+
+
+@pytest.mark.parametrize("one, other", [([1, 0], [1, 1]), ([1, 1], [1, -2]), ([1, np.nan], [1, 1])])
+def test_a_ratio_needs_positive_numbers(one, other):
+    with pytest.raises(ValueError, match="positive numbers in both rows"):
+        ratio(one, other)
+
+
+def test_a_ratio_needs_rows_that_fit():
+    with pytest.raises(ValueError, match="one has 3 seeds and other 2"):
+        ratio([1, 2, 3], [1, 2])
+    with pytest.raises(ValueError, match="at least two seeds"):
+        ratio([1], [2])
+    assert ratio([2, 2.1], [1]).seeds == 2
+
+
+def test_spread():
+    assert spread([0.5]) == "50.0"
+    assert spread([0.4, 0.6]) == "50.0 ± 14.1"

@@ -1,0 +1,176 @@
+"""The command line on a tiny book: messages, exit status, tables, pages."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tiny_book import make_book, make_data
+
+from fmabs_lite.press import build, cli, runner
+
+PRINTS = "print(data, steps, rate, name)"
+
+
+@pytest.fixture
+def repo(tmp_path: Path, monkeypatch) -> Path:
+    make_data(tmp_path)
+    make_book(tmp_path, **{"01_one": PRINTS, "02_two": PRINTS})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def no_kernels(monkeypatch):
+    """Copy notebooks instead of executing them; chapter 02 fails while a file `broken` lies by."""
+
+    def execute(chapter, threads, running) -> str:
+        shutil.copy(chapter.notebook, chapter.executed)
+        broken = chapter.name == "02_two" and Path("broken").exists()
+        return "stopped in cell [1], line 1: `x`: NameError: x" if broken else ""
+
+    monkeypatch.setattr(runner, "execute_chapter", execute)
+
+
+def call(*arguments: str):
+    return CliRunner().invoke(cli.main, list(arguments))
+
+
+def test_expected_errors_are_one_message_and_no_traceback(repo):
+    result = call("run", "--data", "sets", "--set", "stepz=3")
+    assert result.exit_code == 1
+    assert result.output == (
+        "Error: unknown parameter 'stepz' (--set, chapters 01_one, 02_two); did you mean steps?\n"
+    )
+    assert call("run", "--data", "nowhere").exit_code == 1
+    assert "nowhere" in call("run", "--data", "nowhere").output
+    assert call("run", "--set", "steps").exit_code == 2
+    assert "--set name=value" in call("run", "--set", "steps").output
+
+
+def test_unexpected_errors_keep_their_traceback(repo, monkeypatch):
+    def fail(*_):
+        raise ValueError("a mistake in the code")
+
+    monkeypatch.setattr(runner, "run", fail)
+    assert isinstance(call("run").exception, ValueError)
+
+
+def test_outside_a_checkout_says_where_to_run(monkeypatch):
+    monkeypatch.setattr(cli, "find_repo", lambda: None)
+    result = call("run")
+    assert result.exit_code == 1 and "inside a checkout of the book" in result.output
+
+
+def test_run_ends_with_a_table_and_fails_if_a_chapter_failed(repo, no_kernels):
+    Path("broken").touch()
+    result = call("run", "--data", "sets")
+    assert result.exit_code == 1
+    table = result.output[result.output.index("chapter  status") :]
+    assert [line.split()[:2] for line in table.splitlines()[1:3]] == [
+        ["01_one", "done"],
+        ["02_two", "failed"],
+    ]
+    assert "02_two: stopped in cell [1], line 1: `x`: NameError: x" in result.output
+    Path("broken").unlink()
+    result = call("run", "--data", "sets")
+    assert result.exit_code == 0
+    assert "01_one   kept" in result.output and "02_two   done" in result.output
+
+
+def test_a_build_folder_that_cannot_be_written(repo, no_kernels):
+    Path("_build").write_text("in the way")
+    result = call("run", "--data", "sets")
+    assert result.exit_code == 1
+    assert "_build" in result.output and "move it away" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_full_disk_is_told(repo, no_kernels, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(runner, "write_json", full)
+    result = call("run", "--data", "sets")
+    assert result.exit_code == 1
+    assert "run.json: No space left on device; free some space and run again" in result.output
+
+
+def test_build_makes_pages_once_and_warnings_are_errors(repo, no_kernels):
+    index = repo / "book" / "index.md"
+    index.write_text("# A tiny book\n\n[nowhere](missing.md)\n")
+    result = call("build", "--data", "sets")
+    assert result.exit_code == 1
+    assert "missing.md" in result.output and "WARNING" in result.output
+
+    index.write_text("# A tiny book\n\n[one](01_one.ipynb)\n")
+    result = call("build", "--data", "sets")
+    assert result.exit_code == 0, result.output
+    page = repo / "_build" / "html" / "index.html"
+    assert f"Open {page}" in result.output
+    assert "01_one.html" in page.read_text()
+    launch = page.with_name("01_one.html").read_text()
+    assert "colab.research.google.com/github/fmabs-lite" in launch
+    assert result.output.count("  kept  ") == 2 and "pages    done" in result.output
+
+    assert call("build", "--data", "sets").output.count("  kept  ") == 3
+
+
+def test_no_page_is_built_when_a_chapter_failed(repo, no_kernels, monkeypatch):
+    monkeypatch.setattr(build, "html", lambda repo: pytest.fail("built"))
+    Path("broken").touch()
+    result = call("build", "--data", "sets")
+    assert result.exit_code == 1
+    assert "pages    left out" in result.output and "NameError: x" in result.output
+
+
+def test_keep_records_copies_what_has_results(repo, no_kernels, monkeypatch):
+    def execute(chapter, threads, running) -> str:
+        shutil.copy(chapter.notebook, chapter.executed)
+        if chapter.name == "01_one":
+            (chapter.folder / "results.json").write_text('{"auroc": 0.5}')
+        return ""
+
+    monkeypatch.setattr(runner, "execute_chapter", execute)
+    assert call("run", "--data", "sets", "--profile", "cpu", "--keep-records").exit_code == 0
+    folder = repo / "book" / "records"
+    assert [path.name for path in folder.iterdir()] == ["01_one.cpu.json"]
+    record = json.loads((folder / "01_one.cpu.json").read_text())
+    assert record["results"] == {"auroc": 0.5}
+    assert record["provenance"]["threads"] == runner.cores()
+    assert call("run", "--data", "sets", "--profile", "cpu").output.count("kept") == 2
+
+
+def test_data_tells_what_a_folder_holds(repo):
+    result = call("data", "--data", "sets")
+    assert result.exit_code == 0
+    assert "mvtec        1 files in" in result.output
+    assert "ped2         not there; name its folder one of: ucsd_ped2" in result.output
+
+
+def test_check_prints_findings_and_fails(repo, monkeypatch):
+    from fmabs_lite.press import checks
+
+    monkeypatch.setattr(checks, "run_checks", lambda root: [f"{root.name}: a finding"])
+    result = call("check")
+    assert result.exit_code == 1 and f"{repo.name}: a finding" in result.output
+    monkeypatch.setattr(checks, "run_checks", lambda root: [])
+    assert call("check").exit_code == 0
+
+
+def test_without_the_tools_of_the_book_the_command_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "click", None)
+    monkeypatch.delitem(sys.modules, "fmabs_lite.press.cli")
+    with pytest.raises(SystemExit, match=r"pip install 'fmabs-lite\[book\]'"):
+        import fmabs_lite.press.cli  # noqa: F401
+
+
+def test_the_module_is_the_command():
+    command = [sys.executable, "-m", "fmabs_lite.press.cli", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "Usage:" in done.stdout
