@@ -24,10 +24,15 @@ BADGES = (
     "(https://colab.research.google.com/github/fmabs-lite/fmabs-lite/blob/main/book/02_area.ipynb)"
     f" [Source]({URL}/blob/main/book/02_area.ipynb)"
 )
-SETUP = f"""try:
+SETUP = f"""# @title Set-up
+try:
     import fmabs_lite
-except ModuleNotFoundError:  # on Colab, or wherever the package is not installed yet
-    %pip install -q "fmabs-lite @ git+{URL}\""""
+except ModuleNotFoundError:  # on Colab, or where it is not installed yet
+    %pip install -q git+{URL}"""
+PARAMETERS = """# @title Parameters
+steps = 5  # points on the grid
+data = ""  # a folder"""
+FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}
 PACKAGE = '''"""Areas."""
 import numpy as np
 from torch.nn import functional as F
@@ -96,9 +101,9 @@ def sound_chapter() -> list[dict]:
             "**What you will be able to do**\n\n- one\n- two\n- three\n\n"
             "**What you need first**: nothing. Two minutes on a CPU, one on a GPU."
         ),
-        code(SETUP, "setup"),
+        code(SETUP, "setup", "fold", **FOLDED),
         code(IMPORTS),
-        code('steps = 5  # points on the grid\ndata = ""  # a folder', "parameters"),
+        code(PARAMETERS, "parameters", "fold", **FOLDED),
         text(
             "Equation 3 is $$ A = \\int y\\,dx \\tag{3} $$ and [this page](index.md) says more.\n\n"
             "FMABS prints an AUROC of 97.3 for it (Table 4 of FMABS)."
@@ -254,7 +259,12 @@ MISTAKES = {  # what the finding says, and the mistake
     "has no link to doi.org": replace("https://doi.org/10.1000/182", "https://example.org"),
     "the set-up cell differs": replace("pip install -q", "pip install -U"),
     "the first code cell, and no other": drop("ModuleNotFoundError"),
+    "the set-up cell is not tagged `fold`": change("try:", "metadata", {"tags": ["setup"]}),
     "0 cells are tagged `parameters`": change("steps = 5", "metadata", {}),
+    "the parameters cell is not tagged `fold`": change(
+        "steps = 5", "metadata", {"tags": ["parameters"]}
+    ),
+    "or lacks `# @title Parameters` on top": replace("@title Parameters", "@title Numbers"),
     "is not `name = value  # what it is`": replace("steps = 5  # points on the grid", "steps = 5"),
     '`data = ""` is missing': replace('data = "" ', 'data = "mine" '),
     # exercises

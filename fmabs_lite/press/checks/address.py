@@ -38,10 +38,11 @@ def badges(repository: str, name: str) -> str:
 def setup_source(repository: str) -> str:
     """The set-up cell that opens every chapter."""
     return (
+        "# @title Set-up\n"
         "try:\n"
         "    import fmabs_lite\n"
-        "except ModuleNotFoundError:  # on Colab, or wherever the package is not installed yet\n"
-        f'    %pip install -q "fmabs-lite @ git+{repository}"'
+        "except ModuleNotFoundError:  # on Colab, or where it is not installed yet\n"
+        f"    %pip install -q git+{repository}"
     )
 
 

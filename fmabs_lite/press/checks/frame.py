@@ -9,10 +9,11 @@ from pathlib import Path
 
 from fmabs_lite.press.checks.address import badges, setup_source
 from fmabs_lite.press.checks.notebook import Cell, Notebook, called_name, typed_text
+from fmabs_lite.press.folding import FOLD, OF_EDITORS
 
 TAGS = {
-    "setup", "parameters", "defines", "exercise", "opening", "raises-exception",
-    "hide-input", "hide-output", "hide-cell", "remove-input", "remove-output", "remove-cell",
+    "setup", "parameters", "fold", "defines", "idea", "exercise", "opening", "raises-exception",
+    "hide-output", "remove-input", "remove-output", "remove-cell",
 }  # fmt: skip
 HEADINGS = (
     "What you will be able to do",
@@ -37,7 +38,7 @@ def check_stored(notebook: Notebook) -> list[str]:
         text = f"metadata of tools ({', '.join(sorted(extra))}); keep the kernel only"
         problems.append(notebook.problem(None, text))
     for cell in notebook.cells:
-        if left := set(cell.metadata) - {"tags", "mystnb"}:
+        if left := set(cell.metadata) - {"tags", "mystnb", *OF_EDITORS}:
             text = f"metadata {', '.join(sorted(left))} serve no reader; remove them"
             problems.append(notebook.problem(cell, text))
         if unknown := set(cell.metadata.get("tags", [])) - TAGS:
@@ -186,6 +187,8 @@ def _setup(notebook: Notebook, repository: str) -> Iterator[tuple[Cell | None, s
     elif cells[0].source.strip() != setup_source(repository):
         expected = setup_source(repository)
         yield cells[0], f"the set-up cell differs from that of all chapters; write:\n{expected}"
+    elif not cells[0].tagged(FOLD):
+        yield cells[0], "the set-up cell is not tagged `fold`; add the tag"
 
 
 def _parameters(notebook: Notebook) -> Iterator[tuple[Cell | None, str]]:
@@ -194,7 +197,10 @@ def _parameters(notebook: Notebook) -> Iterator[tuple[Cell | None, str]]:
         yield None, f"{len(cells)} cells are tagged `parameters`; a chapter has one"
         return
     (cell,) = cells
-    for line in cell.source.splitlines():
+    title, *lines = cell.source.splitlines() or [""]
+    if title != "# @title Parameters" or not cell.tagged(FOLD):
+        yield cell, "the parameters cell is not tagged `fold` or lacks `# @title Parameters` on top"
+    for line in lines:
         if line.strip() and not re.match(r"\w+ = \S.*  # \S", line):
             yield cell, f"`{line}` is not `name = value  # what it is`; one a line, with a comment"
     reads = any("open_data(" in other.source for other in notebook.code())

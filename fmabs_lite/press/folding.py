@@ -1,0 +1,52 @@
+"""Folded code cells: one tag and one line in the notebook, folded wherever it is opened.
+
+A code cell tagged `fold` begins with `# @title What it does`. Any editor shows that line as a
+comment. JupyterLab and Colab fold the cell by metadata, which `fmabs-lite sync` writes, and the
+page by a tag of myst-nb, which only the page's copy of the notebook has.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+FOLD = "fold"
+OF_EDITORS = {
+    "cellView": "form",  # Colab shows the title alone, as a form
+    "jupyter": {"source_hidden": True},  # JupyterLab shows the first line and three dots
+}
+
+
+def title_of(source: str) -> str:
+    """What a cell's first line, `# @title …`, says that it does; empty without such a line."""
+    found = re.match(r"# @title[ \t]+(\S.*)", source)
+    return found[1].rstrip() if found else ""
+
+
+def for_editors(metadata: dict[str, Any]) -> dict[str, Any]:
+    """A stored cell's metadata as its tags want them: folded in JupyterLab and Colab, or open.
+
+    The keys are sorted, as JupyterLab stores them.
+    """
+    kept = {key: value for key, value in metadata.items() if key not in OF_EDITORS}
+    folded = OF_EDITORS if FOLD in metadata.get("tags", []) else {}
+    return dict(sorted({**kept, **copy.deepcopy(folded)}.items()))
+
+
+def for_page(cell: dict[str, Any]) -> dict[str, Any]:
+    """The page's copy of a folded cell; any other cell as it is.
+
+    Its input hides behind a line that bears the title, and so the title's line is left out.
+    """
+    metadata = cell["metadata"]
+    title = title_of("".join(cell["source"]))
+    if FOLD not in metadata.get("tags", []) or not title:
+        return cell
+    prompts = {"code_prompt_show": f"Show code: {title}", "code_prompt_hide": f"Hide code: {title}"}
+    folded = {
+        "tags": [*metadata["tags"], "hide-input"],
+        "mystnb": {**metadata.get("mystnb", {}), **prompts},
+    }
+    source = "".join(cell["source"]).partition("\n")[2]
+    return {**cell, "source": source, "metadata": {**metadata, **folded}}
