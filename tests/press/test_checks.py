@@ -499,6 +499,13 @@ def test_fork_refuses_what_is_no_address(repo, url):
     assert before == {path: path.read_bytes() for path in repo.rglob("*") if path.is_file()}
 
 
+def test_a_long_list_of_imports_is_no_long_cell(repo):
+    names = "".join(f"    f{number},\n" for number in range(41))
+    listed = code(f"from fmabs_lite import (\n{names})")
+    write_notebook(repo / CHAPTER, [*sound_chapter()[:5], listed, *sound_chapter()[5:]])
+    assert run_checks(repo) == []
+
+
 def test_findings_name_file_and_cell(repo):
     cells = sound_chapter()
     replace("def area", "def surface")(cells)
