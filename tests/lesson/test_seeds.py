@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_rel
+from scipy.stats import ttest_1samp, ttest_rel
 
-from fmabs_lite.lesson.seeds import difference, ratio, spread
+from fmabs_lite.lesson.seeds import Difference, difference, ratio, seeds_for, shift, spread
 
 
 def test_difference_agrees_with_the_paired_t_test():
@@ -75,3 +75,43 @@ def test_a_ratio_needs_rows_that_fit():
 def test_spread():
     assert spread([0.5]) == "50.0"
     assert spread([0.4, 0.6]) == "50.0 ± 14.1"
+
+
+def share_told(effect: float, seeds: int, repeats: int = 4000) -> float:
+    """How often an effect, in standard deviations over seeds, is told from zero: a simulation."""
+    gaps = np.random.default_rng(seeds).normal(effect, 1, (repeats, seeds))
+    return float(np.mean(ttest_1samp(gaps, 0, axis=1).pvalue < 0.05))
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 12])
+def test_the_smallest_effect_is_told_in_four_of_five_simulations(seeds):
+    assert share_told(shift(seeds) / seeds**0.5, seeds) == pytest.approx(0.8, abs=0.025)
+
+
+def test_the_smallest_difference_by_hand():
+    gap = difference([0.51, 0.52, 0.53], [0.5])  # 1, 2 and 3 points: standard error 1 / √3
+    assert gap.error == pytest.approx(1 / 3**0.5)
+    assert gap.smallest == pytest.approx(shift(3) / 3**0.5) == pytest.approx(3.26, abs=0.01)
+    assert shift(1000) == pytest.approx(1.96 + 0.8416, abs=0.01)  # the normal quantiles
+
+
+def test_seeds_that_a_gain_needs():
+    assert seeds_for(1.4, 0.8) == 5  # one would not do: share_told is the judge
+    assert share_told(1.4 / 0.8, 5) > 0.8 > share_told(1.4 / 0.8, 4)
+    assert seeds_for(-1.4, 0.8) == 5 and seeds_for(0.01, 5) is None and seeds_for(1, 0) == 2
+    gap = difference([0.51, 0.52, 0.53], [0.5])
+    assert gap.seeds_for(2.0) == seeds_for(2.0, 1.0)
+
+
+def test_the_smallest_ratio_is_that_of_its_logarithms():
+    one, other = [2.0, 2.2, 2.5], [1.0, 1.0, 1.0]
+    logs = difference(np.log(one) / 100, [0])
+    assert np.log(ratio(one, other).smallest) == pytest.approx(logs.smallest)
+    assert ratio(one, other).smallest > 1
+
+
+def test_a_difference_in_a_cell_and_in_a_word():
+    assert Difference(1.25, -0.5, 3.0, 3).short == "+1.2 (-0.5 to +3.0)"
+    assert Difference(0.25, 0.1, 0.4, 3).short == "**+0.25 (+0.10 to +0.40)**"
+    words = [Difference(m, m - 1, m + 1, 3).word for m in (2, -2, 0)]
+    assert words == ["above", "below", "not told apart from"]

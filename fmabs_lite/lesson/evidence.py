@@ -1,0 +1,259 @@
+"""What rows of results say, asked by every chapter in the same way (built for chapter 04).
+
+A row is a detector, with one dict of shares in [0, 1] for each seed. Chapters ask a committed
+record (`evidence`), or their own run (`demonstration`), from which nothing is concluded.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from operator import getitem
+from typing import Any
+
+import numpy as np
+
+from fmabs_lite.lesson.plots import say, table
+from fmabs_lite.lesson.records import Record, load_record
+from fmabs_lite.lesson.seeds import Difference, Interval, Ratio, difference, ratio, spread
+
+TITLES = {
+    "mvtec": "MVTec AD (CC BY-NC-SA 4.0)",
+    "avenue": "CUHK Avenue",
+    "ped2": "UCSD Ped2",
+    "shanghaitech": "ShanghaiTech Campus",
+    "dtd": "DTD",
+}
+LONGER = "A detector that detects: more training, or a larger network."
+
+
+class Evidence:
+    """Rows of results, and every comparison that was asked of them.
+
+    Args:
+        rows: name of each detector to a list with one dict of shares for each seed; the trivial
+            detectors first. A key that only some rows have is a dash in tables.
+        columns: keys of those dicts to their titles. Where no key is named, the first is meant.
+        basis: what the numbers rest on, in words.
+    """
+
+    def __init__(
+        self, rows: Mapping[str, Sequence[dict]], columns: Mapping[str, str], basis: str = ""
+    ):
+        self.rows, self.columns, self.basis = rows, columns, basis
+        self.asked: dict[tuple[str, ...], Interval] = {}
+
+    def each(self, row: str, key: str = "") -> np.ndarray:
+        """One number for each seed.
+
+        Raises:
+            KeyError: for a row, or a key of it, that is not there; it names those that are.
+        """
+        if row not in self.rows:
+            raise KeyError(f"there is no row {row!r}; there are {', '.join(self.rows)}")
+        runs, key = self.rows[row], self._key(key)
+        if key not in runs[0]:
+            raise KeyError(f"row {row!r} has no {key!r}; it has {', '.join(runs[0])}")
+        return np.array([run[key] for run in runs], float)
+
+    def mean(self, row: str, key: str = "") -> float:
+        """Mean over the seeds."""
+        return float(self.each(row, key).mean())
+
+    def gap(self, row: str, other: str, key: str = "", other_key: str = "") -> Difference:
+        """One row minus another, seed by seed, in points."""
+        key = self._key(key)
+        found = difference(self.each(row, key), self.each(other, other_key or key))
+        return self.asked.setdefault((row, other, key, other_key or key), found)
+
+    def ratio(self, row: str, other: str, key: str) -> Ratio:
+        """One row over another, seed by seed, of numbers without a natural unit."""
+        found = ratio(self.each(row, key), self.each(other, key))
+        return self.asked.setdefault((row, other, key, "ratio"), found)
+
+    def against(self, row: str, other: str, key: str = "") -> str:
+        """How a row stands to another, in words."""
+        gap = self.gap(row, other, key)
+        return f"{gap.word} *{other}* ({gap.mean:+.1f} points, {gap.low:+.1f} to {gap.high:+.1f})"
+
+    def table(
+        self,
+        first: str = "detector",
+        rows: Iterable[str] | Mapping[str, str] = (),
+        columns: Mapping[str, str] | None = None,
+        note: str = "",
+    ) -> None:
+        """Display mean ± standard deviation over the seeds, in percent.
+
+        Args:
+            first: title of the column of names.
+            rows: which, in this order; all when empty. A mapping gives each shown name its row.
+            columns: other keys and titles than usual.
+            note: a sentence more below the table.
+        """
+        named = rows if isinstance(rows, Mapping) else {name: name for name in rows or self.rows}
+        columns = columns or self.columns
+        lines = [
+            {first: shown}
+            | {title: spread(self.each(row, key)) if key in self.rows[row][0] else "–"
+               for key, title in columns.items()}
+            for shown, row in named.items()
+        ]  # fmt: skip
+        table(lines, f"*{' '.join(filter(None, ['Percent.', self.basis, note]))}*")
+
+    def gaps(
+        self,
+        other: str,
+        rows: Iterable[str] = (),
+        columns: Mapping[str, str] | None = None,
+        note: str = "",
+    ) -> None:
+        """Display the difference of each of `rows`, or of all, to the row `other`."""
+        names, columns = list(rows) or [name for name in self.rows if name != other], columns
+        lines = [
+            {f"minus *{other}*": row}
+            | {title: self.gap(row, other, key).short
+               for key, title in (columns or self.columns).items()}
+            for row in names
+        ]  # fmt: skip
+        how = "Percentage points, 95 % interval over seeds; bold where zero lies outside."
+        table(lines, f"*{' '.join(filter(None, [how, note]))}*")
+
+    def tally(self) -> str:
+        """How many of all intervals asked for leave out no difference, and what chance gives."""
+        many, outside = len(self.asked), sum(one.settled for one in self.asked.values())
+        return (
+            f"{many} intervals were read here. {outside} of them leave out the value of no "
+            f"difference; if nothing at all were going on, {0.05 * many:.1f} would on average. "
+            "Many share the same runs, so they come in groups."
+        )
+
+    def verdict(
+        self,
+        question: str,
+        row: str,
+        other: str,
+        key: str = "",
+        *,
+        paper: float | None = None,
+        beats: tuple[str, str] | None = None,
+        change: str = LONGER,
+    ) -> None:
+        """Display the box that answers a question by `row` minus `other`.
+
+        Args:
+            paper: the paper's difference, in points.
+            beats: the unboosted detector and the trivial one. Unless the first is above the
+                second by its interval, the question cannot be asked, and no interval follows.
+            change: what would change the answer.
+        """
+        title = self.columns[self._key(key)]
+        if beats and self.gap(*beats, key).low <= 0:
+            answer, facts = self._unasked(*beats, key), []
+        else:
+            answer, facts = self._answer(row, other, key, paper)
+        facts += [f"*It rests on:* {self.basis}", f"*What would change it:* {change}"]
+        lines = [f"**{question}** {answer.format(title=title)}", "", *(f"- {f}" for f in facts)]
+        say("\n".join(f"> {line}".rstrip() for line in lines))
+
+    def _unasked(self, detector: str, trivial: str, key: str) -> str:
+        ours, theirs = (spread(self.each(row, key)) for row in (detector, trivial))
+        return (
+            f"**Cannot be asked here.** In {{title}} *{detector}* does not beat *{trivial}* "
+            f"({ours} against {theirs} %): what is added to it tells nothing about the method."
+        )
+
+    def _answer(
+        self, row: str, other: str, key: str, paper: float | None
+    ) -> tuple[str, list[str]]:
+        gap = self.gap(row, other, key)
+        word = {"above": "Yes", "below": "No, it hurts"}.get(gap.word, "Not shown")
+        printed = f"; the paper prints {paper:+.1f}" if paper is not None else ""
+        seen = (f"*Could we have seen it?* {gap.seeds} seeds tell a true difference of "
+                f"{gap.smallest:.1f} points from zero, four times in five.")  # fmt: skip
+        if paper and gap.smallest > abs(paper):
+            needed = gap.seeds_for(paper) or "more than a thousand"
+            seen += f" For one as large as the paper's, {needed} would be needed."
+        return (
+            f"**{word}.** In {{title}} *{row}* is {gap.word} *{other}*.",
+            [f"*Measured:* {gap.mean:+.1f} points (95 % interval {gap.low:+.1f} to "
+             f"{gap.high:+.1f}){printed}.", seen],
+        )  # fmt: skip
+
+    def _key(self, key: str) -> str:
+        return key or next(iter(self.columns))
+
+
+class Held(Evidence):
+    """The evidence of a committed record; `results` and `used` (its parameters) are as kept."""
+
+    def __init__(self, record: Record, columns: Mapping[str, str], at: Sequence[str], on: str):
+        super().__init__(reduce(getitem, at, record.results), columns, basis_of(record, on))
+        self.record, self.results, self.used = record, record.results, record.parameters
+
+
+def evidence(
+    chapter: str, columns: Mapping[str, str], *, on: str = "", at: Sequence[str] = ("rows",)
+) -> Held:
+    """The evidence in the committed record of a chapter, such as "10_draem".
+
+    Args:
+        columns: see `Evidence`.
+        on: the data set the rows are about, such as "ped2"; the record's first if empty.
+        at: where the rows stand in the record's results.
+    Raises:
+        RecordError: if there is no record; it names the command that makes one.
+    """
+    return Held(load_record(chapter), columns, at, on)
+
+
+def demonstration(
+    rows: Mapping[str, Sequence[dict]], columns: Mapping[str, str], seeds: Sequence, steps: int
+) -> Evidence:
+    """The rows of the reader's own run, from which nothing is concluded."""
+    many = f"{len(seeds)} seed" + "s" * (len(seeds) > 1)
+    return Evidence(rows, columns, f"{many}, {steps} steps for every network. A demonstration: "
+                    "the conclusions read a committed record.")  # fmt: skip
+
+
+def basis_of(record: Record, on: str = "") -> str:
+    """Data, size, schedule and seeds of a record, in one sentence."""
+    used, name = record.parameters, on or next(iter(record.data))
+    data = "synthetic data" if record.data[name] == "drawn" else TITLES[name]
+    if "category" in used and name == "mvtec":
+        data = f"{used['category']} of {data}"
+    size = used.get(f"{name}_size") or used.get("size")
+    pixels = " × ".join(map(str, size)) if isinstance(size, list) else f"{size}²"
+    samples = used["steps"] * used["batch_size"]
+    return (
+        f"{data[0].upper()}{data[1:]}, {pixels} pixels; {used['steps']:,} steps of "
+        f"{used['batch_size']} ({samples:,} samples) for every network; "
+        f"{len(used['seeds'])} seeds; profile {record.profile}."
+    )
+
+
+def pack(picture: np.ndarray, ending: str = ".png") -> str:
+    """A picture as text that a record can hold: PNG or JPEG in base64, without slashes.
+
+    Args:
+        picture: uint8, or in [0, 1]; (H, W), or (H, W, 3) red, green, blue.
+        ending: ".png", which keeps every value, or ".jpg".
+    """
+    import cv2
+
+    if picture.dtype != np.uint8:
+        picture = (255 * picture).round().astype(np.uint8)
+    coded = cv2.imencode(ending, picture[..., ::-1] if picture.ndim == 3 else picture)[1]
+    return base64.urlsafe_b64encode(coded).decode()
+
+
+def unpack(packed: Any) -> Any:
+    """The picture in a text of `pack`, uint8 (H, W) or (H, W, 3); of lists of texts, lists."""
+    import cv2
+
+    if not isinstance(packed, str):
+        return [unpack(one) for one in packed]
+    coded = np.frombuffer(base64.urlsafe_b64decode(packed), np.uint8)
+    picture = cv2.imdecode(coded, cv2.IMREAD_UNCHANGED)
+    return picture[..., ::-1] if picture.ndim == 3 else picture
