@@ -1,9 +1,11 @@
 """Where data sets lie: the reader's folder, or the drawn sets in the cache (chapter 01)."""
 
+import hashlib
 import os
 import shutil
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 NAMES = {
@@ -34,6 +36,32 @@ def listing(folder: Path) -> list[Path]:
 def is_clutter(name: str) -> bool:
     """Whether a file or folder of this name is none of a data set's."""
     return name.startswith(".") or name.lower() in CLUTTER
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files of a data set below its folder, sorted by path; see `listing`."""
+    found = []
+    for root, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not is_clutter(name)]
+        found += [Path(root, name) for name in names if not is_clutter(name)]
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+@cache
+def checksum(folder: Path) -> str:
+    """SHA-256 over every file of a data set: its relative path, its size and its bytes.
+
+    Files are taken in the order of their paths, so two copies of a data set agree wherever they
+    lie; what systems leave behind (.DS_Store, Thumbs.db) is left out.
+    """
+    total = hashlib.sha256()
+    for path in files_below(folder):
+        name = path.relative_to(folder).as_posix()
+        total.update(f"{name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                total.update(block)
+    return total.hexdigest()
 
 
 def cache_dir() -> Path:

@@ -19,7 +19,6 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ class Record:
     """One committed run of a chapter; `results` is what the chapter gave to `keep`.
 
     `seconds` is the measured time of the whole notebook, `data` maps the name of each data set
-    used to its checksum (see `checksum`), `finished` is a UTC time (ISO 8601).
+    used to its `fmabs_lite.data.folder.checksum`, `finished` is a UTC time (ISO 8601).
     """
 
     chapter: str
@@ -288,31 +287,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:  # OpenCV may come under another of its names
             found[package] = "unknown"
     return found
-
-
-@cache
-def checksum(folder: Path) -> str:
-    """SHA-256 over every file of a data set: its relative path, its size and its bytes.
-
-    Files are taken in the order of their paths, so two copies of a data set agree wherever they
-    lie; what systems leave behind (.DS_Store, Thumbs.db) is left out.
-    """
-    total = hashlib.sha256()
-    for path in files_below(folder):
-        name = path.relative_to(folder).as_posix()
-        total.update(f"{name}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                total.update(block)
-    return total.hexdigest()
-
-
-def files_below(folder: Path) -> list[Path]:
-    """All files of a data set below its folder, sorted by path; see `listing`."""
-    from fmabs_lite.data.folder import is_clutter
-
-    found = []
-    for root, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not is_clutter(name)]
-        found += [Path(root, name) for name in names if not is_clutter(name)]
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())

@@ -149,8 +149,7 @@ def _finish(outcomes: list[Outcome], kind: str = "chapter") -> None:
 @click.option("--data", default="", metavar="DIR", help="A folder to look into.")
 def data(data: str) -> None:
     """Say which data sets a folder holds; without one, draw the embedded sets."""
-    from fmabs_lite.data.folder import NAMES, open_data
-    from fmabs_lite.lesson.records import files_below
+    from fmabs_lite.data.folder import NAMES, files_below, open_data
 
     folder = open_data(data)
     click.echo(f"{folder.root} ({'drawn by code' if folder.drawn else 'real data'})")
@@ -165,7 +164,8 @@ def data(data: str) -> None:
 @main.command()
 @click.argument("runs", required=False, type=click.Path(exists=True, file_okay=False))
 @click.option("--json", "target", metavar="FILE", help="With RUNS: write the findings here too.")
-def check(runs: str | None, target: str | None) -> None:
+@click.option("--lines", is_flag=True, help="Only count each chapter's open lines of code.")
+def check(runs: str | None, target: str | None, lines: bool) -> None:
     """Check the book's sources, or with RUNS the results in a folder.
 
     Without RUNS: the notebooks' code, Markdown, alt texts, typed results and links, and whether
@@ -176,7 +176,11 @@ def check(runs: str | None, target: str | None) -> None:
     further off than the larger of one point and two deviations over the record's seeds, if a
     number of the papers is missed that the records do not miss, or if a record was changed.
     """
-    if runs:
+    if lines and (runs or target):
+        raise click.UsageError("--lines counts the sources: leave out RUNS and --json")
+    if lines:
+        _tell_lines()
+    elif runs:
         _check_runs(Path(runs), target)
     elif target:
         raise click.UsageError("--json goes with RUNS: fmabs-lite check RUNS --json FILE")
@@ -195,6 +199,14 @@ def _check_runs(folder: Path, target: str | None) -> None:
         write_json(Path(target), report)
     if not report["ok"]:
         sys.exit(1)
+
+
+def _tell_lines() -> None:
+    from fmabs_lite.press.checks import count_lines
+    from fmabs_lite.press.checks.lines import line_table
+
+    for line in line_table(count_lines(_repo())):
+        click.echo(line)
 
 
 def _check_sources() -> None:
@@ -242,7 +254,7 @@ def peers(data: str, systems: tuple[str, ...], keep_records: bool, **values) -> 
 
 @main.command()
 def sync() -> None:
-    """Bring the cells tagged `defines` up to date from the package."""
+    """Bring notebooks up to date: cells tagged `defines` from the package, `fold` by the tag."""
     from fmabs_lite.press import checks
 
     for line in checks.sync(_repo()) or ():

@@ -24,7 +24,7 @@ from torchvision import models
 
 from fmabs_lite.data import DTD, MVTecAD, open_data, silhouette
 from fmabs_lite.data.brightness import brightness, level
-from fmabs_lite.data.folder import DataFolder
+from fmabs_lite.data.folder import DataFolder, checksum
 from fmabs_lite.data.synthesis import Corrupted
 from fmabs_lite.detector import Detector, Prepared
 from fmabs_lite.lesson import records
@@ -304,7 +304,7 @@ def compare_peers(trial: Trial, systems: Sequence[str], data: str, keep: bool) -
     results = measure_peers(trial, systems, sets)
     if keep:
         used = ["mvtec", "dtd"] if "DRAEM" in results["rows"] and sets.has("dtd") else ["mvtec"]
-        sums = {k: "drawn" if sets.drawn else records.checksum(getattr(sets, k)) for k in used}
+        sums = {k: "drawn" if sets.drawn else checksum(getattr(sets, k)) for k in used}
         provenance = provenance_of(trial, sums, round(time.monotonic() - start, 1))
         records.write_record(records.book_path("records") / "peers.cpu.json", provenance, results)
     return results

@@ -276,9 +276,11 @@ class _Data:
     @cached_property
     def identity(self) -> list[Any]:
         """Names, sizes and times of all files; nothing for the drawn sets, which are code."""
+        from fmabs_lite.data.folder import files_below
+
         if self.folder.drawn:
             return ["drawn"]
-        paths = [path for folder in self.sets().values() for path in records.files_below(folder)]
+        paths = [path for folder in self.sets().values() for path in files_below(folder)]
         return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
 
     def used(self, notebook: Any) -> dict[str, Path]:

@@ -120,7 +120,9 @@ def _publish(repo: Path, chapter: Chapter, keep_record: bool) -> None:
 
 def whole_provenance(chapter: Chapter) -> dict[str, Any]:
     """What a finished run depended on and what was measured, with the checksums of its data."""
-    checksums = {name: records.checksum(path) for name, path in chapter.data.items()}
+    from fmabs_lite.data.folder import checksum
+
+    checksums = {name: checksum(path) for name, path in chapter.data.items()}
     data = {"data": chapter.provenance["data"] | checksums}
     return chapter.provenance | read_state(chapter)["measured"] | data
 

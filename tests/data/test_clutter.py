@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from fmabs_lite.data import DTD, Avenue, MVTecAD, ShanghaiTech, UCSDPed2, open_data
-from fmabs_lite.data.folder import listing
-from fmabs_lite.lesson.records import checksum, files_below
+from fmabs_lite.data.folder import checksum, files_below, listing
 from fmabs_lite.models.prior import find_weights
 
 LEFT = (".DS_Store", "Thumbs.db", "desktop.ini", "._000.png", "._01.avi", "._1_label.mat",

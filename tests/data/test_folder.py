@@ -1,14 +1,16 @@
 """Finding data sets: names, errors, and drawing on first use."""
 
+import hashlib
 import sys
 import types
+from pathlib import Path
 
 import IPython
 import pytest
 
 import fmabs_lite.data.drawn
 from fmabs_lite.data import DataError, DataFolder, open_data
-from fmabs_lite.data.folder import NAMES, cache_dir
+from fmabs_lite.data.folder import NAMES, cache_dir, checksum
 
 
 @pytest.fixture(autouse=True)
@@ -108,3 +110,18 @@ def test_outside_a_notebook_nothing_is_shown(tmp_path, monkeypatch, capsys):
     (tmp_path / "avenue").mkdir()
     open_data(str(tmp_path))
     assert capsys.readouterr().out == ""
+
+
+def test_checksum_is_of_names_sizes_and_bytes(tmp_path):
+    def copy(name: str, **files: bytes) -> Path:
+        for file, content in files.items():
+            path = tmp_path / name / file.replace("_", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return tmp_path / name
+
+    first = checksum(copy("a", b_2=b"two", a_1=b"one", _hidden=b"x"))
+    assert first == hashlib.sha256(b"a/1\x003\x00oneb/2\x003\x00two").hexdigest()
+    assert checksum(copy("c", a_1=b"one", b_2=b"two")) == first
+    assert checksum(copy("d", a_1=b"one", b_3=b"two")) != first
+    assert checksum(copy("e", a_1=b"one", b_2=b"twO")) != first

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from tiny_book import ROOT, make_book
 from fmabs_lite.lesson import records
 from fmabs_lite.lesson.records import (
     RecordError,
-    checksum,
     keep,
     load_record,
     paper_table,
@@ -138,21 +136,6 @@ def test_names_inside_a_data_set_may_be_in_a_record(tmp_path, text):
 def test_a_record_without_results_is_refused(tmp_path):
     with pytest.raises(RecordError, match="03_three keeps no results"):
         write_record(tmp_path / "record.json", PROVENANCE, {})
-
-
-def test_checksum_is_of_names_sizes_and_bytes(tmp_path):
-    def copy(name: str, **files: bytes) -> Path:
-        for file, content in files.items():
-            path = tmp_path / name / file.replace("_", "/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        return tmp_path / name
-
-    first = checksum(copy("a", b_2=b"two", a_1=b"one", _hidden=b"x"))
-    assert first == hashlib.sha256(b"a/1\x003\x00oneb/2\x003\x00two").hexdigest()
-    assert checksum(copy("c", a_1=b"one", b_2=b"two")) == first
-    assert checksum(copy("d", a_1=b"one", b_3=b"two")) != first
-    assert checksum(copy("e", a_1=b"one", b_2=b"twO")) != first
 
 
 def test_paper_tables_are_whole():
