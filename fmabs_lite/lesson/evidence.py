@@ -67,10 +67,10 @@ class Evidence:
         found = difference(self.each(row, key), self.each(other, other_key or key))
         return self.asked.setdefault((row, other, key, other_key or key), found)
 
-    def ratio(self, row: str, other: str, key: str) -> Ratio:
+    def ratio(self, row: str, other: str, key: str, other_key: str = "") -> Ratio:
         """One row over another, seed by seed, of numbers without a natural unit."""
-        found = ratio(self.each(row, key), self.each(other, key))
-        return self.asked.setdefault((row, other, key, "ratio"), found)
+        found = ratio(self.each(row, key), self.each(other, other_key or key))
+        return self.asked.setdefault((row, other, key, other_key or key, "ratio"), found)
 
     def against(self, row: str, other: str, key: str = "") -> str:
         """How a row stands to another, in words."""
@@ -119,6 +119,24 @@ class Evidence:
         ]  # fmt: skip
         how = "Percentage points, 95 % interval over seeds; bold where zero lies outside."
         table(lines, f"*{' '.join(filter(None, [how, note]))}*")
+
+    def harder(self, row: str, others: Iterable[str]) -> None:
+        """Display whether defects are harder to reconstruct for `row` than for each of `others`.
+
+        A student that reconstructs all images worse has more error in defects too. So the error
+        in defects must be larger, and what it is of the error on normal images as well (chapter
+        05). Needs the mean squared errors "defect" and "sound" of `Study.measure`.
+        """
+        lines = []
+        for other in others:
+            inside, normal = (self.ratio(row, other, key) for key in ("defect", "sound"))
+            shares = (self.each(name, "defect") / self.each(name, "sound") for name in (row, other))
+            apart = self.asked.setdefault((row, other, "defect", "sound", "ratio"), ratio(*shares))
+            lines.append({f"*{row}* over": other, "in defects": inside.short,
+                          "on normal images": normal.short, "one by the other": apart.short,
+                          "defects are": harder(inside, apart)})  # fmt: skip
+        table(lines, "*Squared errors, one row's by another's, 95 % interval over seeds; bold "
+                     "where one lies outside.*")  # fmt: skip
 
     def tally(self) -> str:
         """How many of all intervals asked for leave out no difference, and what chance gives."""
@@ -183,6 +201,15 @@ class Evidence:
 
     def _key(self, key: str) -> str:
         return key or next(iter(self.columns))
+
+
+def harder(inside: Ratio, apart: Ratio) -> str:
+    """In words: the factor of the error in defects, and that beyond the error on normal images."""
+    if apart.low > 1:
+        return "harder" if inside.low > 1 else "not harder in themselves, but stand out more"
+    if apart.high < 1:
+        return "easier" if inside.high < 1 else "not easier in themselves, but stand out less"
+    return "not told apart"
 
 
 class Held(Evidence):

@@ -107,6 +107,12 @@ class Ratio(Interval):
         """The smallest true factor above one that so many seeds tell from one in 80 % of cases."""
         return float(np.exp(Difference(*np.log(self[:3]), self.seeds).smallest))
 
+    @property
+    def short(self) -> str:
+        """For a cell of a table: "×1.25 (0.98 to 1.60)", bold where one lies outside."""
+        text = f"×{self.mean:.2f} ({self.low:.2f} to {self.high:.2f})"
+        return f"**{text}**" if self.settled else text
+
     def __str__(self) -> str:
         text = f"×{self.mean:.2f} (95 % interval {self.low:.2f} to {self.high:.2f})"
         return text if self.settled else text + ", not told apart from one"

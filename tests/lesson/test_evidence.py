@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fmabs_lite.lesson import evidence as module
-from fmabs_lite.lesson.evidence import Evidence, demonstration, evidence, pack, unpack
+from fmabs_lite.lesson.evidence import Evidence, demonstration, evidence, harder, pack, unpack
 from fmabs_lite.lesson.records import Record
-from fmabs_lite.lesson.seeds import difference, ratio
+from fmabs_lite.lesson.seeds import Ratio, difference, ratio
 
 COLUMNS = {"ap": "AP", "pro": "PRO"}
 ROWS = {
@@ -40,6 +40,7 @@ def test_numbers_gaps_and_ratios_are_those_of_the_rows(held):
     assert held.gap("boosted", "plain") == difference(one, other)
     assert held.gap("boosted", "boosted", "ap", "fea") == difference(one, [0.4, 0.4, 0.5])
     assert held.ratio("boosted", "plain", "ap") == ratio(one, other)
+    assert held.ratio("boosted", "boosted", "ap", "fea") == ratio(one, [0.4, 0.4, 0.5])
     assert held.against("boosted", "plain").startswith("above *plain* (+10.0 points, +7.")
     assert held.against("plain", "boosted", "pro").startswith("not told apart from *boosted*")
 
@@ -83,6 +84,34 @@ def test_a_table_of_differences_is_bold_where_zero_is_outside(held, said):
     assert [line.split(" | ")[0] for line in said[-1].splitlines()[2:4]] == [
         "| trivial", "| boosted",
     ]  # fmt: skip
+
+
+MORE, LESS, SAME = (Ratio(mean, mean - 0.1, mean + 0.1, 3) for mean in (1.5, 0.5, 1.05))
+
+
+@pytest.mark.parametrize(
+    "inside, apart, word",
+    [
+        (MORE, MORE, "harder"),
+        (MORE, SAME, "not told apart"),  # worse at everything
+        (SAME, MORE, "not harder in themselves, but stand out more"),
+        (LESS, LESS, "easier"),
+        (MORE, LESS, "not easier in themselves, but stand out less"),
+    ],
+)
+def test_defects_are_harder_only_beyond_normal_images(inside, apart, word):
+    assert harder(inside, apart) == word
+
+
+def test_a_student_that_is_worse_at_everything_finds_nothing_harder(said):
+    own = [{"defect": 0.04, "sound": 0.02}, {"defect": 0.05, "sound": 0.025}]
+    held = Evidence({"worse": [{k: 2 * v for k, v in run.items()} for run in own], "own": own}, {})
+    held.harder("worse", ["own"])
+    first, row = said[-1].splitlines()[0], said[-1].splitlines()[2]
+    assert first.startswith("| *worse* over | in defects | on normal images |")
+    assert row == ("| own | **×2.00 (2.00 to 2.00)** | **×2.00 (2.00 to 2.00)** "
+                   "| ×1.00 (1.00 to 1.00) | not told apart |")  # fmt: skip
+    assert held.tally().startswith("3 intervals")
 
 
 def test_a_verdict_that_can_be_given(held, said):

@@ -53,6 +53,11 @@ def test_ratio_agrees_with_the_paired_t_test_of_logarithms():
     assert back.settled is True
 
 
+def test_a_ratio_in_a_cell_is_bold_where_one_lies_outside():
+    assert ratio([0.5, 0.4, 0.45], [1.0, 0.9, 0.95]).short.startswith("**×0.47 (0.4")
+    assert ratio([2.0, 8.0], [1.0, 1.0]).short.startswith("×4.00 (0.00 to ")
+
+
 def test_ratio_has_no_unit():
     one, other = np.array([3.0, 5.0, 4.0]), np.array([2.0, 2.5, 2.2])
     assert ratio(1000 * one, 1000 * other) == pytest.approx(ratio(one, other))
