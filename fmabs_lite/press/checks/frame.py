@@ -82,6 +82,7 @@ def check_figures(notebook: Notebook) -> list[str]:
     """Every cell that draws has an alt text, a caption and a name of its own.
 
     A cell that calls explore says its alt text there: metadata reach one picture, not all frames.
+    One that calls diagram needs none: the alt text is made from the parts that are drawn.
     """
     problems = [
         notebook.problem(cell, 'calls explore without alt="…"; say there what the frames show')
