@@ -315,6 +315,14 @@ def test_the_alt_text_of_explore_is_written_in_the_call(repo, call, found):
     assert len(problems) == found and all("calls explore" in text for text in problems), problems
 
 
+@pytest.mark.parametrize("call, found", [("", 0), ("\nplt.show()", 1)])
+def test_a_diagram_has_its_own_alt_text_and_a_figure_beside_it_has_none(repo, call, found):
+    cell = code(f'from fmabs_lite.lesson.diagrams import diagram\n\ndiagram(lit="mimicry"){call}')
+    write_notebook(repo / CHAPTER, [*sound_chapter()[:10], cell, *sound_chapter()[10:]])
+    problems = run_checks(repo)
+    assert len(problems) == found and all("image.alt" in text for text in problems), problems
+
+
 PAGE_MISTAKES = {
     "README.md: 98.1": ("README.md", "See", "The AUROC is 98.1. See"),
     "README.md: the link": ("README.md", "book/index.md", "book/index.txt"),
