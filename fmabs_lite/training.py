@@ -1,5 +1,6 @@
 """Train a detector, and collect its scores: one loop for every system (chapter 03)."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +18,9 @@ from fmabs_lite.detector import Detector
 from fmabs_lite.metrics import auroc, localization
 from fmabs_lite.scoring import peak, smooth
 
+FORMAT = 2  # of a checkpoint's content
 SAVE_EVERY = 20.0  # seconds between two checkpoints
+UNTIL = "FMABS_UNTIL"  # the time, in seconds since 1970, at which the runner wants a run to stop
 SUFFIXES = {".pt", ".pth", ".ckpt", ".bin"}  # of a path; a chapter's bare name may hold a point
 
 
@@ -70,7 +73,7 @@ def fit(
         data: indexing gives uint8 batches; see `Data`.
         milestones: shares of the steps after each of which `lr` falls to a fifth, in place of
             the cosine; DRAEM has 0.8 and 0.9.
-        precision: "fp32", or "bf16" for autocast where the processor has it.
+        precision: "fp32", "bf16", "fp16" or "auto", see `chosen_precision`.
         checkpoint: a path ("nets/a.pt" is one), or a bare name, which is kept in the runner's
             folder while a chapter is being run and ignored otherwise. A run that was killed goes
             on from it, also on another device.
@@ -80,38 +83,105 @@ def fit(
     Raises:
         ValueError: for an unknown precision, or a checkpoint of another configuration.
         TypeError: for data that are not uint8.
+        Diverged: at a loss that is not finite.
+        OutOfTime: when the runner's time is over; the checkpoint is written first.
     """
     device = best_device()
     detector.to(device, memory_format=layout(detector)).train()
     if isinstance(data, Tensor):  # bytes, so a category fits beside the network: nothing to load
         data = data.to(device)
-    trained = [p for p in detector.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(trained, lr=lr)
-    schedule = schedule_of(optimiser, steps, milestones)
+    descent = Descent(detector, steps, lr, milestones, chosen_precision(precision, device))
     draws = torch.Generator().manual_seed(seed)
-    config = dict(steps=steps, batch_size=batch_size, lr=lr, seed=seed, precision=precision,
-                  milestones=list(milestones), images=len(data),
-                  parameters=sum(p.numel() for p in trained))  # fmt: skip
-    keeper = Checkpoint(checkpoint, config, detector, optimiser, schedule, draws)
+    config = dict(format=FORMAT, steps=steps, batch_size=batch_size, lr=lr, seed=seed,
+                  precision=descent.precision, milestones=list(milestones), images=len(data),
+                  parameters=descent.size)  # fmt: skip
+    keeper = Checkpoint(checkpoint, config, detector, descent, draws)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         losses = keeper.load()
-        for _ in tqdm(range(len(losses), steps), desc=keeper.name, leave=False):
-            batch = data[torch.randint(len(data), (batch_size,), generator=draws)]
-            with autocast(device, precision):
-                loss = detector.loss(detector.prepare(to_float(batch, device)))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            losses.append(loss.item())
+        for done in tqdm(range(losses.count + 1, steps + 1), desc=keeper.name, leave=False):
+            chosen = torch.randint(len(data), (batch_size,), generator=draws)
+            losses.add(descent(to_float(data[chosen], device)))
             keeper.save(losses)
             if watch is not None:
-                watch(len(losses))
+                watch(done)
                 detector.train()
         keeper.save(losses, now=True)
-    optimiser.zero_grad(set_to_none=True)  # a trained network need not hold its last gradients
-    return losses
+    descent.optimiser.zero_grad(set_to_none=True)  # gradients are of no use to a trained network
+    return losses.read()
+
+
+class Descent:
+    """One call, one step: the loss of a float batch, its gradient, Adam, the learning rate.
+
+    Args:
+        precision: as `chosen_precision` gives it; fp16 has its loss scaled, lest gradients vanish.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        steps: int,
+        lr: float,
+        milestones: Sequence[float],
+        precision: str,
+    ):
+        trained = [p for p in detector.parameters() if p.requires_grad]
+        self.detector, self.precision = detector, precision
+        self.size = sum(p.numel() for p in trained)
+        self.optimiser = torch.optim.Adam(trained, lr=lr)
+        self.schedule = schedule_of(self.optimiser, steps, milestones)
+        self.scaler = torch.amp.GradScaler(best_device().type, enabled=precision == "fp16")
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        with autocast(batch.device, self.precision):
+            loss = self.detector.loss(self.detector.prepare(batch))
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.schedule.step()
+        return loss.detach()
+
+
+class Losses:
+    """The loss of each step. They are read from the device some at a time: to read is to wait."""
+
+    EVERY = 50
+
+    def __init__(self, known: list[float]):
+        self.known, self.waiting = known, []
+
+    @property
+    def count(self) -> int:
+        return len(self.known) + len(self.waiting)
+
+    def add(self, loss: Tensor) -> None:
+        self.waiting.append(loss)
+        if len(self.waiting) == self.EVERY:
+            self.read()
+
+    def read(self) -> list[float]:
+        """All of them. Raises Diverged, naming the step, at one that is not finite."""
+        if self.waiting:
+            self.known += torch.stack(self.waiting).float().tolist()
+            self.waiting = []
+        wrong = next((k for k, loss in enumerate(self.known) if not math.isfinite(loss)), None)
+        if wrong is not None:
+            before = self.known[wrong - 1] if wrong else None
+            raise Diverged(
+                f"The loss is {self.known[wrong]} at step {wrong + 1}; before, it was {before}. "
+                "Lower lr, or train in fp32."
+            )
+        return self.known
+
+
+class Diverged(ValueError):
+    """A training whose loss is not finite any more."""
+
+
+class OutOfTime(RuntimeError):
+    """The time given to a run is over; started again, it goes on from its checkpoint."""
 
 
 def layout(detector: Detector) -> torch.memory_format:
@@ -131,11 +201,32 @@ def schedule_of(optimiser: torch.optim.Optimizer, steps: int, milestones: Sequen
     return torch.optim.lr_scheduler.MultiStepLR(optimiser, after, gamma=0.2)
 
 
+TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def chosen_precision(precision: str, device: torch.device) -> str:
+    """The precision to train in: the one named, or for "auto" the fastest that the device has.
+
+    bf16 where it is native; fp16 on GPUs that would only emulate bf16 (a T4); else fp32.
+
+    Raises:
+        ValueError: for a name that is none of "auto", "fp32", "bf16", "fp16".
+    """
+    if precision in ("fp32", *TYPES):
+        return precision
+    if precision != "auto":
+        raise ValueError(
+            f"precision is {precision!r}; choose 'auto', 'fp32', 'bf16' or 'fp16'."
+        )
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if native() else "fp32"
+
+
 def autocast(device: torch.device, precision: str):
     """A context that runs matrix work in the precision named."""
-    if precision not in ("fp32", "bf16"):
-        raise ValueError(f"precision is {precision!r}; choose 'fp32' or 'bf16'.")
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    return torch.autocast(device.type, TYPES[precision]) if precision in TYPES else nullcontext()
 
 
 @torch.no_grad()
@@ -169,18 +260,26 @@ def evaluate(maps: np.ndarray, images: Images, sigma: float) -> dict[str, float]
 class Checkpoint:
     """Keeps what `fit` needs to go on: weights, optimiser, schedule, random states, losses."""
 
-    def __init__(self, target, config, detector, optimiser, schedule, draws):
+    def __init__(
+        self,
+        target: str | Path | None,
+        config: dict,
+        detector: Detector,
+        descent: Descent,
+        draws: torch.Generator,
+    ):
         self.path = checkpoint_path(target)
         self.name = self.path.stem if self.path else None
         self.config = config
-        self.parts = dict(detector=detector, optimiser=optimiser, schedule=schedule)
+        self.parts = dict(detector=detector, optimiser=descent.optimiser,
+                          schedule=descent.schedule, scaler=descent.scaler)  # fmt: skip
         self.draws = draws
         self.saved = time.monotonic()
 
-    def load(self) -> list[float]:
-        """Restore everything and return the losses so far; an empty list when there are none."""
+    def load(self) -> Losses:
+        """Restore everything and return the losses so far: none when there is no file."""
         if self.path is None or not self.path.exists():
-            return []
+            return Losses([])
         try:
             # Whatever device it was made on: `load_state_dict` moves each part to where it belongs.
             state = torch.load(self.path, map_location="cpu", weights_only=True)
@@ -196,7 +295,9 @@ class Checkpoint:
             part.load_state_dict(state[name])
         self.draws.set_state(state["draws"])
         torch.set_rng_state(state["rng"])
-        return state["losses"]
+        if len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
+        return Losses(state["losses"])
 
     def refuse_other(self, config: dict) -> None:
         differ = [f"{k}={config.get(k)!r} (now {v!r})" for k, v in self.config.items()
@@ -207,18 +308,25 @@ class Checkpoint:
                 "give this training another name."
             )
 
-    def save(self, losses: list[float], now: bool = False) -> None:
-        """Write the file when it is time, whole or not at all."""
-        if self.path is None or not (now or time.monotonic() - self.saved > SAVE_EVERY):
+    def save(self, losses: Losses, now: bool = False) -> None:
+        """Write the file when it is time, whole or not at all.
+
+        Raises OutOfTime, once it is written, if the time of the run is over before its end.
+        """
+        left = losses.count < self.config["steps"]
+        over = left and time.time() > float(os.environ.get(UNTIL, "inf"))
+        if self.path is None or not (now or over or time.monotonic() - self.saved > SAVE_EVERY):
             return
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        state |= dict(config=self.config, losses=losses, draws=self.draws.get_state(),
-                      rng=torch.get_rng_state())  # fmt: skip
+        state |= dict(config=self.config, losses=losses.read(), draws=self.draws.get_state(),
+                      rng=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all())  # fmt: skip
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".partial")
         torch.save(state, partial)
         os.replace(partial, self.path)
         self.saved = time.monotonic()
+        if over:
+            raise OutOfTime(f"{self.name} stopped after step {losses.count}; run again to go on")
 
 
 def checkpoint_path(target: str | Path | None) -> Path | None:

@@ -13,7 +13,15 @@ from fmabs_lite.data.brightness import brightness, level
 from fmabs_lite.data.mvtec import Images
 from fmabs_lite.mimicry import Boosted
 from fmabs_lite.models import AutoEncoder, Reconstruction
-from fmabs_lite.training import collect, evaluate, fit
+from fmabs_lite.training import (
+    Diverged,
+    Losses,
+    OutOfTime,
+    chosen_precision,
+    collect,
+    evaluate,
+    fit,
+)
 
 DATA = torch.randint(0, 256, (20, 3, 16, 16), generator=torch.Generator().manual_seed(0)).byte()
 
@@ -199,16 +207,81 @@ def test_data_that_are_not_bytes_are_refused(use):
 
 
 def test_an_unknown_precision_is_refused():
-    with pytest.raises(ValueError, match="'fp16'; choose 'fp32' or 'bf16'"):
-        fit(detector(), DATA, steps=1, precision="fp16")
+    with pytest.raises(ValueError, match="'fp8'; choose 'auto', 'fp32', 'bf16' or 'fp16'"):
+        fit(detector(), DATA, steps=1, precision="fp8")
 
 
-def test_bf16_trains_a_boosted_detector_to_nearly_the_same_loss():
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_a_boosted_detector_to_nearly_the_same_loss(precision):
     losses = {}
-    for precision in ("fp32", "bf16"):
+    for name in ("fp32", precision):
         system = Boosted(detector(1), detector(0).network)
-        losses[precision] = fit(system, DATA, steps=20, precision=precision)[-1]
-    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.1)
+        losses[name] = fit(system, DATA, steps=20, precision=name)[-1]
+    assert losses[precision] != losses["fp32"]  # or it was not used
+    assert losses[precision] == pytest.approx(losses["fp32"], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "kind, native, chosen",
+    [("cuda", True, "bf16"), ("cuda", False, "fp16"), ("cpu", True, "bf16"),
+     ("cpu", False, "fp32")],
+)  # fmt: skip
+def test_auto_takes_what_the_device_has(kind, native, chosen, monkeypatch):
+    """A T4 says that it has bf16 and emulates it: only `including_emulation=False` tells."""
+
+    def supported(including_emulation: bool = True) -> bool:
+        return including_emulation or native
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native, raising=False)
+    assert chosen_precision("auto", torch.device(kind)) == chosen
+    assert chosen_precision("fp32", torch.device(kind)) == "fp32"
+
+
+def test_a_killed_run_in_fp16_goes_on_with_its_scale(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
+    options = dict(steps=8, precision="fp16")
+    losses = fit(detector(), DATA, **options)
+    with pytest.raises(Killed):
+        fit(detector(), Failing(DATA, at=5), **options, checkpoint=tmp_path / "run.pt")
+    assert torch.load(tmp_path / "run.pt")["scaler"]["scale"] > 0
+    assert fit(detector(5), DATA, **options, checkpoint=tmp_path / "run.pt") == losses
+
+
+def test_a_run_out_of_time_stops_at_a_checkpoint_and_goes_on(tmp_path, monkeypatch):
+    whole, again, path = detector(), detector(9), tmp_path / "run.pt"
+    losses = fit(whole, DATA, steps=4)
+    monkeypatch.setenv("FMABS_UNTIL", "1")  # long over: each start does one step
+    for done in range(1, 4):
+        with pytest.raises(OutOfTime, match=f"run stopped after step {done}; run again"):
+            fit(detector(done - 1), DATA, steps=4, checkpoint=path)
+    assert fit(again, DATA, steps=4, checkpoint=path) == losses  # the last step ends it
+    assert torch.equal(weights(again), weights(whole))
+
+
+def test_without_a_checkpoint_there_is_nothing_to_stop_at(monkeypatch):
+    monkeypatch.setenv("FMABS_UNTIL", "1")
+    assert len(fit(detector(), DATA, steps=3)) == 3
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
+    class Exploding(Reconstruction):
+        def loss(self, prepared):
+            self.calls = getattr(self, "calls", 0) + 1
+            return super().loss(prepared) * (float("inf") if self.calls == 4 else 1)
+
+    system = Exploding(AutoEncoder(width=4, code=4))
+    with pytest.raises(Diverged, match=r"loss is inf at step 4; before, it was 0\.\d+. Lower lr"):
+        fit(system, DATA, steps=9, checkpoint=tmp_path / "run.pt")
+    assert not (tmp_path / "run.pt").exists()  # weights that are lost are not kept
+
+
+def test_losses_are_read_from_the_device_some_at_a_time():
+    losses = Losses([])
+    for k in range(Losses.EVERY + 3):
+        losses.add(torch.tensor(float(k)))
+    assert losses.count == Losses.EVERY + 3 and len(losses.waiting) == 3
+    assert losses.read() == list(map(float, range(Losses.EVERY + 3))) and not losses.waiting
 
 
 def test_collect_scores_everything_in_order_and_in_eval_mode():
