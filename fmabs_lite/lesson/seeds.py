@@ -110,7 +110,8 @@ class Ratio(Interval):
     @property
     def short(self) -> str:
         """For a cell of a table: "×1.25 (0.98 to 1.60)", bold where one lies outside."""
-        text = f"×{self.mean:.2f} ({self.low:.2f} to {self.high:.2f})"
+        digits = 2 if self.high - self.low >= 0.05 else 3
+        text = f"×{self.mean:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
         return f"**{text}**" if self.settled else text
 
     def __str__(self) -> str:

@@ -109,8 +109,8 @@ def test_a_student_that_is_worse_at_everything_finds_nothing_harder(said):
     held.harder("worse", ["own"])
     first, row = said[-1].splitlines()[0], said[-1].splitlines()[2]
     assert first.startswith("| *worse* over | in defects | on normal images |")
-    assert row == ("| own | **×2.00 (2.00 to 2.00)** | **×2.00 (2.00 to 2.00)** "
-                   "| ×1.00 (1.00 to 1.00) | not told apart |")  # fmt: skip
+    assert row == ("| own | **×2.000 (2.000 to 2.000)** | **×2.000 (2.000 to 2.000)** "
+                   "| ×1.000 (1.000 to 1.000) | not told apart |")  # fmt: skip
     assert held.tally().startswith("3 intervals")
 
 

@@ -56,6 +56,8 @@ def test_ratio_agrees_with_the_paired_t_test_of_logarithms():
 def test_a_ratio_in_a_cell_is_bold_where_one_lies_outside():
     assert ratio([0.5, 0.4, 0.45], [1.0, 0.9, 0.95]).short.startswith("**×0.47 (0.4")
     assert ratio([2.0, 8.0], [1.0, 1.0]).short.startswith("×4.00 (0.00 to ")
+    narrow = ratio([0.500, 0.501], [0.5, 0.5])
+    assert narrow.short == f"×1.001 ({narrow.low:.3f} to {narrow.high:.3f})"
 
 
 def test_ratio_has_no_unit():
