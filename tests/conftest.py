@@ -21,6 +21,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture
+def same_package(monkeypatch) -> None:
+    """Take the package for unchanged, whoever edits it while the tests run."""
+    monkeypatch.setattr("fmabs_lite.press.plan.package_hash", lambda: "package")
+
+
 @dataclass
 class Book:
     """The book as `make book` builds it: chapters in quick on drawn data, and their pages."""

@@ -10,7 +10,12 @@ from pathlib import Path
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
-PARAMETERS = 'data = ""  # a folder\nsteps = 3  # how many\nrate = 0.5  # how far\nname = "screw"'
+PARAMETERS = """\
+# @title Parameters
+data = ""  # a folder
+steps = 3  # how many
+rate = 0.5  # how far
+name = "screw\""""
 SOUND = """\
 import os
 import torch
@@ -50,10 +55,10 @@ def make_book(root: Path, **cells: str) -> Path:
 
 
 def write_chapter(root: Path, name: str, code: str, parameters: str = PARAMETERS) -> None:
-    """Write one chapter, as the book's chapters are: one cell tagged `parameters`."""
+    """Write one chapter, as the book's chapters are: one folded cell tagged `parameters`."""
     cells = [
         new_markdown_cell(f"# {name}?", id="title"),
-        new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters"]}),
+        new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters", "fold"]}),
         new_code_cell(code, id="work"),
     ]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -11,6 +11,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from fmabs_lite.press.folding import page_copy
 from fmabs_lite.press.plan import Settings, chapters, toc
 from fmabs_lite.press.runner import Outcome, run
 
@@ -48,12 +49,13 @@ def html(repo: Path) -> Outcome:
         return Outcome("pages", "kept", 0.0)
     stamp.unlink(missing_ok=True)
     _jupyter_book(repo, source)
+    _name_folds(page.parent)
     stamp.write_text(json.dumps(state))
     return Outcome("pages", "done", round(time.monotonic() - start, 1))
 
 
 def collect(repo: Path) -> Path:
-    """Put what jupyter-book reads into `_build/source`: pages, bibliography, notebooks."""
+    """Put what jupyter-book reads into `_build/source`: pages, bibliography, folded notebooks."""
     source = repo / "_build" / "source"
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
@@ -61,7 +63,8 @@ def collect(repo: Path) -> Path:
         for path in (repo / "book").glob(pattern):
             shutil.copyfile(path, source / path.name)
     for name in chapters(repo):
-        shutil.copyfile(repo / "_build" / "executed" / f"{name}.ipynb", source / f"{name}.ipynb")
+        executed = (repo / "_build" / "executed" / f"{name}.ipynb").read_text(encoding="utf-8")
+        (source / f"{name}.ipynb").write_text(page_copy(executed), encoding="utf-8")
     for name in toc(repo):
         if not any((source / f"{name}{ending}").exists() for ending in (".md", ".ipynb")):
             raise BuildError(f"book/_toc.yml lists {name}, but book/{name}.md is missing")
@@ -75,6 +78,13 @@ def source_hash(repo: Path, source: Path) -> str:
         total.update(path.name.encode() + b"\0" + path.read_bytes())
     total.update(" ".join(version(name) for name in TOOL_CHAIN).encode())
     return total.hexdigest()
+
+
+def _name_folds(pages: Path) -> None:
+    """Let a screen reader say each folded cell's title: myst-nb labels all of them alike."""
+    for page in pages.glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(text.replace(' aria-label="Toggle hidden content"', ""), encoding="utf-8")
 
 
 def _jupyter_book(repo: Path, source: Path) -> None:

@@ -8,6 +8,7 @@ page by a tag of myst-nb, which only the page's copy of the notebook has.
 from __future__ import annotations
 
 import copy
+import json
 import re
 from typing import Any
 
@@ -34,13 +35,16 @@ def for_editors(metadata: dict[str, Any]) -> dict[str, Any]:
     return dict(sorted({**kept, **copy.deepcopy(folded)}.items()))
 
 
-def for_page(cell: dict[str, Any]) -> dict[str, Any]:
-    """The page's copy of a folded cell; any other cell as it is.
+def page_copy(notebook: str) -> str:
+    """A notebook as the page shows it (both JSON): its folded cells hide behind their titles."""
+    raw = json.loads(notebook)
+    raw["cells"] = [_for_page(cell) for cell in raw["cells"]]
+    return json.dumps(raw, indent=1, ensure_ascii=False) + "\n"
 
-    Its input hides behind a line that bears the title, and so the title's line is left out.
-    """
-    metadata = cell["metadata"]
-    title = title_of("".join(cell["source"]))
+
+def _for_page(cell: dict[str, Any]) -> dict[str, Any]:
+    metadata, source = cell["metadata"], "".join(cell["source"])
+    title = title_of(source)
     if FOLD not in metadata.get("tags", []) or not title:
         return cell
     prompts = {"code_prompt_show": f"Show code: {title}", "code_prompt_hide": f"Hide code: {title}"}
@@ -48,5 +52,5 @@ def for_page(cell: dict[str, Any]) -> dict[str, Any]:
         "tags": [*metadata["tags"], "hide-input"],
         "mystnb": {**metadata.get("mystnb", {}), **prompts},
     }
-    source = "".join(cell["source"]).partition("\n")[2]
-    return {**cell, "source": source, "metadata": {**metadata, **folded}}
+    code = source.partition("\n")[2]  # the line that opens the cell has the title
+    return {**cell, "source": code, "metadata": {**metadata, **folded}}

@@ -15,8 +15,9 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
-from fmabs_lite.press.checks import chapter_files, run_checks
+from fmabs_lite.press.checks import chapter_files, count_lines, run_checks
 from fmabs_lite.press.checks.frame import exercise_check, solution_of
+from fmabs_lite.press.checks.lines import over_limits
 from fmabs_lite.press.checks.notebook import Notebook
 from fmabs_lite.press.plan import parameter_defaults, read_notebook
 
@@ -27,6 +28,11 @@ CHAPTERS = [path.stem for path in chapter_files(ROOT)]
 def test_the_sources_hold_to_the_rules():
     assert CHAPTERS
     assert run_checks(ROOT) == []
+
+
+@pytest.mark.xfail(strict=False, reason="the chapters' plumbing is not folded yet")
+def test_open_code_is_mostly_the_idea():
+    assert over_limits(count_lines(ROOT)) == []
 
 
 def test_ruff_has_nothing_to_say():

@@ -14,6 +14,7 @@ import pytest
 
 from fmabs_lite.lesson.records import content_checksum
 from fmabs_lite.press.checks import fork, run_checks, sync
+from fmabs_lite.press.checks.lines import OpenCode, line_table, open_code, over_limits
 from fmabs_lite.press.checks.notebook import Notebook, without_code
 from fmabs_lite.press.checks.prose import sentences, typed_results
 from fmabs_lite.press.checks.twins import bare, bindings, free_names
@@ -241,6 +242,23 @@ MISTAKES = {  # what the finding says, and the mistake
     "has 41 lines": add(code("x = 1\n" * 41)),
     "branches on `QUICK`": add(code("if QUICK:\n    x = 1")),
     "branches on `environ`": add(code("import os\nx = 1 if 'CI' in os.environ else 2")),
+    # folded cells
+    "its first line is not `# @title": replace("@title Set-up", "Set-up"),
+    "its first line is not `# @title What": add(code("# @title\nx = 1", "fold", **FOLDED)),
+    "has 61 characters, more than 60": replace("@title Set-up", f"@title {61 * 'x'}"),
+    "begins with `# @title` but is not": add(code("# @title The area\nx = 1")),
+    "is tagged `fold` but holds no code": change("# What is", "metadata", {"tags": ["fold"]}),
+    "is tagged `fold` and `defines`": change("def area", "metadata", {"tags": ["fold", "defines"]}),
+    "is tagged `fold` and `idea`": add(code("# @title x\nx = 1", "fold", "idea", **FOLDED)),
+    "is tagged `fold` and `exercise`": change(
+        'check("02.1"', "metadata", {"tags": ["exercise", "fold"]}
+    ),
+    "metadata do not fold it": change("try:", "metadata", {"tags": ["setup", "fold"]}),
+    "metadata do not fold it as": add(code("x = 1", jupyter={"source_hidden": True})),
+    "metadata do not fold it as its": add(code("x = 1", cellView="form")),
+    "metadata do not fold it as its tags": change(
+        "try:", "metadata", {"tags": ["setup", "fold"], "jupyter": {"source_hidden": False}}
+    ),
     # figures
     "lack mystnb image.alt, figure.caption, figure.name": change("plt.plot", "metadata", {}),
     "lack mystnb image.alt": figure(image={"alt": ""}),
@@ -283,6 +301,7 @@ MISTAKES = {  # what the finding says, and the mistake
     "“simply” tells a reader": add(text("Simply add.").copy() | {"source": ["We simply add."]}),
     "an exclamation mark in prose (“area!”)": add(text("What an area!")),
     "an exclamation mark in prose (“look!”)": add(code('explore(draw, alt="Just look!", k=[1])')),
+    "an exclamation mark in prose (“Parameters!”)": replace("Parameters\n", "Parameters!\n"),
     # parameters, by the runner's rules
     "parameter seeds is never read": replace("steps = 5  #", "seeds = 5  # how many\nsteps = 5  #"),
 }
@@ -484,6 +503,57 @@ def test_sync_shortens_docstrings_and_keeps_annotations_where_the_cell_had_some(
     assert len(sync(repo)) == 1
     annotated = Notebook.read(repo / CHAPTER).code("defines")[0].source
     assert annotated.startswith("def clip(x: np.ndarray, low: float = 0.0) -> np.ndarray:\n")
+
+
+def test_sync_folds_and_opens_cells_for_jupyterlab_and_colab(repo):
+    cells = sound_chapter()
+    cells[3]["metadata"] = {"tags": ["setup", "fold"]}
+    cells[9]["metadata"] |= FOLDED
+    cells.insert(5, code("# @title A number\nx = 1", "fold", jupyter={"source_hidden": False}))
+    write_notebook(repo / CHAPTER, cells, kernelspec={"display_name": "é"})
+    before = (repo / CHAPTER).read_text(encoding="utf-8")
+    assert [line.split(": ") for line in sync(repo)] == [
+        ["book/02_area.ipynb cell 4", "is folded in JupyterLab and on Colab"],
+        ["book/02_area.ipynb cell 6", "is folded in JupyterLab and on Colab"],
+        ["book/02_area.ipynb cell 11", "is open in JupyterLab and on Colab"],
+    ]
+    assert run_checks(repo) == [] and sync(repo) == []
+    stored = json.loads((repo / CHAPTER).read_text(encoding="utf-8"))["cells"]
+    assert stored[3]["metadata"] == {"tags": ["setup", "fold"], **FOLDED}
+    assert list(stored[3]["metadata"]) == ["cellView", "jupyter", "tags"]
+    assert stored[10]["metadata"] == {"mystnb": FIGURE}
+    after = json.loads(before)
+    for number in (3, 5, 10):
+        after["cells"][number]["metadata"] = stored[number]["metadata"]
+    text_after = json.dumps(after, indent=1, ensure_ascii=False) + "\n"
+    assert (repo / CHAPTER).read_text(encoding="utf-8") == text_after
+
+
+def test_open_code_is_counted_by_its_tags(repo):
+    found = open_code(Notebook.read(repo / CHAPTER))
+    imports, area, exercises = len(IMPORTS.splitlines()), len(AREA.splitlines()), 3 * 2
+    assert found == OpenCode("02_area", imports + area + 2 + 2 + exercises, area, exercises)
+    assert found.plumbing == imports + 2 + 2
+    cells = sound_chapter()
+    cells[4] = code(f"# @title Imports\n{IMPORTS}", "fold", **FOLDED)
+    cells[8]["metadata"] = {"tags": ["idea"]}
+    write_notebook(repo / CHAPTER, cells)
+    found = open_code(Notebook.read(repo / CHAPTER))
+    assert found == OpenCode("02_area", area + 2 + 2 + exercises, area + 2, exercises)
+
+
+def test_the_limits_of_open_code():
+    kept = [OpenCode("01_a", 1000, 960, 0), OpenCode("02_b", 2341, 1045, 1256)]
+    assert over_limits(kept) == []
+    (many,) = over_limits([*kept, OpenCode("03_c", 1, 1, 0)])
+    assert many.startswith("3342 lines are open, more than 3341")
+    (few,) = over_limits([OpenCode("01_a", 1000, 599, 401)])
+    assert few.startswith("59.9% of the open lines are ideas, less than 60%")
+    (plumbing,) = over_limits([OpenCode("01_a", 1000, 959, 0), *2 * [OpenCode("x", 41, 0, 0)]])
+    assert plumbing.startswith("the median chapter has 41 open lines of plumbing, more than 40")
+    table = "\n".join(line_table(kept))
+    assert "02_b     2341  1045  1256       40" in table
+    assert "open lines: 3341 (at most 3341)" in table and "share of ideas: 60.0%" in table
 
 
 def test_fork_rewrites_every_address(repo):

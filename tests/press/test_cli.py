@@ -18,7 +18,7 @@ PRINTS = "print(data, steps, rate, name)"
 
 
 @pytest.fixture
-def repo(tmp_path: Path, monkeypatch) -> Path:
+def repo(tmp_path: Path, monkeypatch, same_package) -> Path:
     make_data(tmp_path)
     make_book(tmp_path, **{"01_one": PRINTS, "02_two": PRINTS})
     monkeypatch.chdir(tmp_path)
@@ -114,8 +114,10 @@ def test_build_makes_pages_once_and_warnings_are_errors(repo, no_kernels):
     page = repo / "_build" / "html" / "index.html"
     assert f"Open {page}" in result.output
     assert "01_one.html" in page.read_text()
-    launch = page.with_name("01_one.html").read_text()
-    assert "colab.research.google.com/github/fmabs-lite" in launch
+    chapter = page.with_name("01_one.html").read_text()
+    assert "colab.research.google.com/github/fmabs-lite" in chapter
+    assert "Show code: Parameters</p>" in chapter and "Hide code: Parameters</p>" in chapter
+    assert "@title" not in chapter and "Toggle hidden content" not in chapter
     assert result.output.count("  kept  ") == 2 and "pages    done" in result.output
 
     assert call("build", "--data", "sets").output.count("  kept  ") == 3
@@ -161,6 +163,14 @@ def test_check_prints_findings_and_fails(repo, monkeypatch):
     assert result.exit_code == 1 and f"{repo.name}: a finding" in result.output
     monkeypatch.setattr(checks, "run_checks", lambda root: [])
     assert call("check").exit_code == 0
+
+
+def test_check_counts_open_lines(repo):
+    result = call("check", "--lines")
+    assert result.exit_code == 0
+    assert "01_one   1     0     0          1\n" in result.output
+    assert "open lines: 2 (at most 3341)" in result.output
+    assert call("check", "--lines", "book").exit_code == 2
 
 
 def test_without_the_tools_of_the_book_the_command_says_what_to_install(monkeypatch):

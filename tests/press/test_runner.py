@@ -35,12 +35,6 @@ READS_ALL = "print(data, steps, rate, name)"
 
 
 @pytest.fixture
-def same_package(monkeypatch) -> None:
-    """Take the package for unchanged, whoever edits it while the tests run."""
-    monkeypatch.setattr("fmabs_lite.press.plan.package_hash", lambda: "package")
-
-
-@pytest.fixture
 def repo(tmp_path: Path, same_package) -> Path:
     make_data(tmp_path)
     return make_book(tmp_path, **{"01_one": READS_ALL, "02_two": READS_ALL})

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from fmabs_lite.press.checks import frame, prose
 from fmabs_lite.press.checks.address import fork, repository_url
+from fmabs_lite.press.checks.folds import check_folds, sync_folds
+from fmabs_lite.press.checks.lines import OpenCode, open_code
 from fmabs_lite.press.checks.notebook import Notebook
-from fmabs_lite.press.checks.twins import Package, check_twins, sync
+from fmabs_lite.press.checks.twins import Package, check_twins, sync_twins
 
-__all__ = ["fork", "run_checks", "sync"]
+__all__ = ["count_lines", "fork", "run_checks", "sync"]
 
 PAGES = ("README.md", "book/*.md")
 
@@ -35,6 +37,7 @@ def run_checks(repo: Path) -> list[str]:
             *frame.check_code(notebook),
             *frame.check_figures(notebook),
             *frame.check_exercises(notebook, registered),
+            *check_folds(notebook),
             *check_twins(notebook, package),
             *prose.check_portable(notebook),
             *prose.check_links(notebook, repository),
@@ -44,6 +47,16 @@ def run_checks(repo: Path) -> list[str]:
     for path in sorted(path for pattern in PAGES for path in repo.glob(pattern)):
         problems += prose.page_problems(path, repo, repository, tables)
     return problems
+
+
+def sync(repo: Path) -> list[str]:
+    """Bring cells tagged `defines` and the folding of all cells up to date; returns the changes."""
+    return [*sync_twins(repo), *sync_folds(repo)]
+
+
+def count_lines(repo: Path) -> list[OpenCode]:
+    """The open code of each chapter, in order."""
+    return [open_code(Notebook.read(path)) for path in chapter_files(repo)]
 
 
 def chapter_files(repo: Path) -> list[Path]:

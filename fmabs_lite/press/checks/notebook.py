@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fmabs_lite.press.folding import title_of
 from fmabs_lite.press.plan import without_magics
 
 
@@ -63,6 +64,13 @@ class Notebook:
         ]
         return cls(path, cells, raw.get("metadata", {}))
 
+    def write(self) -> None:
+        """Write the cells back; the rest of the file is kept."""
+        raw = json.loads(self.path.read_text(encoding="utf-8"))
+        raw["cells"] = [cell.raw for cell in self.cells]
+        text = json.dumps(raw, indent=1, ensure_ascii=False) + "\n"
+        self.path.write_text(text, encoding="utf-8")
+
     def code(self, tag: str | None = None) -> list[Cell]:
         return [c for c in self.cells if c.kind == "code" and (tag is None or c.tagged(tag))]
 
@@ -89,11 +97,12 @@ def without_math(markdown: str) -> str:
 
 
 def prose(notebook: Notebook) -> Iterator[tuple[Cell, str]]:
-    """Everything a reader reads as text: Markdown, alt texts, captions, what say() shows."""
+    """All that a reader reads as text: Markdown, titles, alt texts, captions, what say() shows."""
     for cell in notebook.cells:
         if cell.kind == "markdown":
             yield cell, cell.source
             continue
+        yield cell, title_of(cell.source)
         figure = cell.metadata.get("mystnb", {})
         yield cell, str(figure.get("image", {}).get("alt", ""))
         yield cell, str(figure.get("figure", {}).get("caption", ""))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import builtins
 import difflib
-import json
 import re
 import symtable
 from collections.abc import Iterable
@@ -244,7 +243,7 @@ def _strangers(
         )
 
 
-def sync(repo: Path) -> list[str]:
+def sync_twins(repo: Path) -> list[str]:
     """Rewrite every `defines` cell that differs from its twin; returns the cells changed.
 
     The cell gets the package's text, each docstring shortened to its first line, and without
@@ -264,10 +263,7 @@ def sync(repo: Path) -> list[str]:
             cell.raw["source"] = "\n".join([*magics, text]).splitlines(keepends=True)
             changed.append(notebook.problem(cell, f"`{twin[1].name}` taken from {twin[0].name}"))
         if len(changed) > before:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            raw["cells"] = [cell.raw for cell in notebook.cells]
-            text = json.dumps(raw, indent=1, ensure_ascii=False) + "\n"
-            path.write_text(text, encoding="utf-8")
+            notebook.write()
     return changed
 
 
