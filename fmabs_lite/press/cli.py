@@ -8,16 +8,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-try:
-    import click
-except ModuleNotFoundError:
-    sys.exit("fmabs-lite: the tools of the book are missing; pip install 'fmabs-lite[book]'")
+import click
 
 from fmabs_lite.lesson.records import find_repo
 
 if TYPE_CHECKING:
     from fmabs_lite.press.plan import Settings
     from fmabs_lite.press.runner import Outcome
+
+
+TOOLS = {"papermill", "nbformat", "nbclient", "jupyter_client"}  # imported; of the extra [book]
 
 
 class _Plain(click.Group):
@@ -28,6 +28,12 @@ class _Plain(click.Group):
             return super().invoke(ctx)
         except OSError as error:
             raise click.ClickException(_explain(error)) from None
+        except ModuleNotFoundError as error:
+            if error.name not in TOOLS:
+                raise
+            raise click.ClickException(
+                f"the tools of the book are missing ({error.name}); pip install 'fmabs-lite[book]'"
+            ) from None
         except ValueError as error:
             if type(error).__module__.split(".")[0] != "fmabs_lite":
                 raise  # not ours: a mistake in the code, which needs its traceback
@@ -145,10 +151,58 @@ def _finish(outcomes: list[Outcome], kind: str = "chapter") -> None:
         sys.exit(1)
 
 
-@main.command()
-@click.option("--data", default="", metavar="DIR", help="A folder to look into.")
-def data(data: str) -> None:
-    """Say which data sets a folder holds; without one, draw the embedded sets."""
+class _Fetching(click.Command):
+    """`data`, whose --help after --fetch NAME says what could not be verified of that set."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        name = ctx.params.get("name")
+        if name:
+            from fmabs_lite.data.fetch import source_of
+
+            formatter.write(f"\n{source_of(name).notes}\n")
+
+
+@main.command(cls=_Fetching)
+@click.option("--data", "folder", default="", metavar="DIR", help="A folder to look into.")
+@click.option("--fetch", "name", is_eager=True, metavar="NAME",
+              help="mvtec, avenue, dtd or shanghaitech. With --help: what could not be verified.")
+@click.option("--category", "categories", multiple=True, metavar="NAME",
+              help="Of MVTec AD, may be repeated; all: about 5.3 GB.  [default: screw]")
+@click.option("--to", default="", metavar="DIR",
+              help="The data folder.  [default: a folder `data` in ~/.cache/fmabs-lite]")
+@click.option("--from", "source", default="", metavar="PATH",
+              help="I already have it: a folder or an archive; nothing is downloaded.")
+@click.option("--copy", is_flag=True, help="With --from FOLDER: copy it; otherwise it is linked.")
+@click.option("--mirror", default="", metavar="URL",
+              help="Try this address first: of the file, or of a folder with it.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; fetch and write nothing.")
+def data(folder: str, name: str | None, **fetching) -> None:
+    """Say which data sets a folder holds, or --fetch one.
+
+    Without options, the synthetic sets are made, which the chapters use when they are given no
+    data. What --fetch has received stays: interrupted, run it again.
+    """
+    if name and folder:
+        raise click.UsageError("--data names a folder to look into; --fetch fills the one of --to")
+    if name:
+        _fetch(name, **fetching)
+    elif any(fetching.values()):
+        raise click.UsageError("--category, --to, --from, --copy, --mirror, --dry-run need --fetch")
+    else:
+        _tell_sets(folder)
+
+
+def _fetch(name: str, **fetching) -> None:
+    from fmabs_lite.data.fetch import fetch
+
+    try:
+        fetch(name, **fetching)
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted. What was received is kept: run again to go on.", err=True)
+        sys.exit(130)
+
+
+def _tell_sets(data: str) -> None:
     from fmabs_lite.data.folder import NAMES, files_below, open_data
 
     folder = open_data(data)

@@ -1,35 +1,31 @@
-"""The download scripts against a server on this machine that drops, truncates and alters."""
+"""Fetching data sets from a server on this machine that drops, truncates and alters."""
 
 import hashlib
 import io
 import json
 import os
 import re
+import runpy
 import shutil
-import subprocess
 import sys
 import tarfile
 import threading
 import zipfile
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from scipy.io import savemat
 
-from fmabs_lite.data import fetch
-from fmabs_lite.data.fetch import Archive, FetchError
+from fmabs_lite.data.fetch import SOURCES, archive, fetch, placing
+from fmabs_lite.data.fetch.archive import Archive, DiskFull, FetchError, download, unpack
+from fmabs_lite.press import cli
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "data_scripts"
-sys.path.insert(0, str(SCRIPTS))
-
-import download_avenue  # noqa: E402
-import download_dtd  # noqa: E402
-import download_mvtec  # noqa: E402
-import download_shanghaitech  # noqa: E402
-
 PAYLOAD = np.random.default_rng(0).bytes(40_000)
 DIGEST = hashlib.sha256(PAYLOAD).hexdigest()
 
@@ -89,14 +85,12 @@ def server():
 
 @pytest.fixture(autouse=True)
 def small_and_quick(monkeypatch):
-    monkeypatch.setattr(fetch, "CHUNK", 1000)
-    monkeypatch.setattr(fetch, "TIMEOUT", (2, 2))
-    download = fetch.download
-    monkeypatch.setattr(fetch, "download", lambda *a: download(*a, pause=0.001))
+    for name, value in {"CHUNK": 1000, "TIMEOUT": (2, 2), "PAUSE": 0.001}.items():
+        monkeypatch.setattr(archive, name, value)
 
 
-def fetched(archive, folder):
-    return fetch.download(archive, folder / "downloads", folder / "checksums.json").read_bytes()
+def fetched(one, folder):
+    return download(one, folder / "downloads", folder / "checksums.json").read_bytes()
 
 
 def ranges(server):
@@ -108,12 +102,12 @@ def ranges(server):
 
 def test_plain_download_is_recorded_and_not_repeated(server, tmp_path):
     server.files["/a.zip"] = PAYLOAD
-    archive = Archive("a.zip", (server.at + "/a.zip",))
-    assert fetched(archive, tmp_path) == PAYLOAD
+    one = Archive("a.zip", (server.at + "/a.zip",))
+    assert fetched(one, tmp_path) == PAYLOAD
     entry = json.loads((tmp_path / "checksums.json").read_text())["a.zip"]
     assert entry == {"sha256": DIGEST, "bytes": len(PAYLOAD), "known from": "first use"}
     assert os.listdir(tmp_path / "downloads") == ["a.zip"]  # no .part, no state left
-    assert fetched(archive, tmp_path) == PAYLOAD
+    assert fetched(one, tmp_path) == PAYLOAD
     assert len(server.log) == 1
 
 
@@ -126,12 +120,12 @@ def test_a_dropped_connection_is_resumed(server, tmp_path):
 
 def test_an_interrupted_run_goes_on_next_time(server, tmp_path):
     server.files["/a.zip"], server.faults["/a.zip"] = PAYLOAD, ["drop"] + ["404"]
-    archive = Archive("a.zip", (server.at + "/a.zip",))
+    one = Archive("a.zip", (server.at + "/a.zip",))
     with pytest.raises(FetchError, match=r"a\.zip\.part.*\n?.*Run again"):
-        fetched(archive, tmp_path)
+        fetched(one, tmp_path)
     have = (tmp_path / "downloads" / "a.zip.part").stat().st_size
     assert 0 < have < len(PAYLOAD)
-    assert fetched(archive, tmp_path) == PAYLOAD
+    assert fetched(one, tmp_path) == PAYLOAD
     assert server.log[-1][1] == f"bytes={have}-"
 
 
@@ -143,11 +137,11 @@ def test_a_server_that_ignores_range_starts_anew(server, tmp_path):
 
 def test_a_file_that_changed_meanwhile_is_not_mixed(server, tmp_path):
     server.files["/a.zip"], server.faults["/a.zip"] = PAYLOAD, ["drop", "404"]
-    archive = Archive("a.zip", (server.at + "/a.zip",))
+    one = Archive("a.zip", (server.at + "/a.zip",))
     with pytest.raises(FetchError):
-        fetched(archive, tmp_path)
+        fetched(one, tmp_path)
     server.files["/a.zip"] = PAYLOAD[::-1]
-    assert fetched(archive, tmp_path) == PAYLOAD[::-1]
+    assert fetched(one, tmp_path) == PAYLOAD[::-1]
 
 
 @pytest.mark.parametrize("size", [len(PAYLOAD), len(PAYLOAD) + 1])
@@ -157,7 +151,7 @@ def test_a_part_that_is_complete_or_too_long(server, tmp_path, size):
     part.parent.mkdir()
     part.write_bytes((PAYLOAD + b"x")[:size])
     url = server.at + "/a.zip"
-    fetch.write_text(part.with_name("a.zip.part.json"), json.dumps({"url": url, "validator": ""}))
+    archive.write_text(part.with_name("a.zip.part.json"), json.dumps({"url": url, "validator": ""}))
     assert fetched(Archive("a.zip", (url,)), tmp_path) == PAYLOAD
     assert len(server.log) == (1 if size == len(PAYLOAD) else 2)
 
@@ -166,9 +160,9 @@ def test_a_part_that_is_complete_or_too_long(server, tmp_path, size):
 def test_wrong_bytes_are_refused_and_a_mirror_tried(server, tmp_path, fault):
     server.files["/a.zip"] = server.files["/mirror/a.zip"] = PAYLOAD
     server.faults["/a.zip"] = [fault]
-    archive = Archive("a.zip", (server.at + "/a.zip",), DIGEST)
+    one = Archive("a.zip", (server.at + "/a.zip",), DIGEST)
     with pytest.raises(FetchError, match="a.zip.part is not the file it should be.*altered"):
-        fetched(archive, tmp_path)
+        fetched(one, tmp_path)
     assert not (tmp_path / "downloads").exists()
     server.faults["/a.zip"] = [fault]
     both = Archive("a.zip", (server.at + "/a.zip", server.at + "/mirror/a.zip"), DIGEST)
@@ -177,12 +171,12 @@ def test_wrong_bytes_are_refused_and_a_mirror_tried(server, tmp_path, fault):
 
 def test_what_was_recorded_at_first_use_is_compared(server, tmp_path):
     server.files["/a.zip"] = PAYLOAD
-    archive = Archive("a.zip", (server.at + "/a.zip",))
-    fetched(archive, tmp_path)
+    one = Archive("a.zip", (server.at + "/a.zip",))
+    fetched(one, tmp_path)
     (tmp_path / "downloads" / "a.zip").unlink()
     server.faults["/a.zip"] = ["alter"]
     with pytest.raises(FetchError, match="checksums.json"):
-        fetched(archive, tmp_path)
+        fetched(one, tmp_path)
 
 
 def test_an_altered_archive_on_disk_is_named(server, tmp_path):
@@ -194,11 +188,11 @@ def test_an_altered_archive_on_disk_is_named(server, tmp_path):
 
 def test_not_found_then_a_mirror(server, tmp_path):
     server.files["/mirror/a.zip"] = PAYLOAD
-    archive = Archive("a.zip", (server.at + "/gone/a.zip",), DIGEST)
+    one = Archive("a.zip", (server.at + "/gone/a.zip",), DIGEST)
     with pytest.raises(FetchError, match=r"gone/a\.zip\n.*404[\s\S]*--from FILE"):
-        fetched(archive, tmp_path)
-    assert fetched(archive.behind(server.at + "/mirror/"), tmp_path) == PAYLOAD
-    assert archive.behind(server.at + "/x/a.zip").urls[0] == server.at + "/x/a.zip"
+        fetched(one, tmp_path)
+    assert fetched(one.behind(server.at + "/mirror/"), tmp_path) == PAYLOAD
+    assert one.behind(server.at + "/x/a.zip").urls[0] == server.at + "/x/a.zip"
 
 
 def test_a_dead_server_is_given_up(tmp_path):
@@ -209,8 +203,8 @@ def test_a_dead_server_is_given_up(tmp_path):
 def test_too_small_a_disk_is_seen_beforehand(server, tmp_path, monkeypatch):
     server.files["/a.zip"] = PAYLOAD
     nearly_full = shutil.disk_usage(tmp_path)._replace(free=50_000)
-    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: nearly_full)
-    with pytest.raises(fetch.DiskFull, match="0 MB are needed"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: nearly_full)
+    with pytest.raises(DiskFull, match="0 MB are needed"):
         fetched(Archive("a.zip", (server.at + "/a.zip", server.at + "/b.zip")), tmp_path)
     assert len(server.log) == 1  # another address would not help
     assert os.listdir(tmp_path / "downloads") == []
@@ -243,7 +237,7 @@ def tar_with(path, name, kind=tarfile.REGTYPE, link=""):
 def test_evil_tar_members_are_refused(tmp_path, name, kind, link):
     tar_with(tmp_path / "evil.tar.xz", name, kind, link)
     with pytest.raises(FetchError, match=f"evil.tar.xz: the member {re.escape(repr(name))}"):
-        fetch.unpack(tmp_path / "evil.tar.xz", tmp_path / "in" / "side")
+        unpack(tmp_path / "evil.tar.xz", tmp_path / "in" / "side")
     assert sorted(p.name for p in tmp_path.rglob("*")) == [
         "a.txt", "evil.tar.xz", "fine", "in", "side",
     ]  # fmt: skip
@@ -256,7 +250,7 @@ def test_evil_zip_members_are_refused(tmp_path, name):
         info.external_attr = (0o120777 if name == "link" else 0o100644) << 16
         packed.writestr(info, "/etc")
     with pytest.raises(FetchError, match=f"evil.zip: the member '{name}'"):
-        fetch.unpack(tmp_path / "evil.zip", tmp_path / "in" / "side")
+        unpack(tmp_path / "evil.zip", tmp_path / "in" / "side")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["evil.zip", "in", "side"]
 
 
@@ -266,153 +260,141 @@ def test_a_broken_archive_is_named(tmp_path):
     for broken in (whole[:-60], b"no archive at all"):
         (tmp_path / "a.tar.xz").write_bytes(broken)
         with pytest.raises(FetchError, match="a.tar.xz cannot be unpacked.*download it again"):
-            fetch.unpack(tmp_path / "a.tar.xz", tmp_path / "in")
+            unpack(tmp_path / "a.tar.xz", tmp_path / "in")
 
 
-# --- the scripts ---------------------------------------------------------------------------
+# --- the data sets, by the command ---------------------------------------------------------
 
 
-@pytest.fixture
-def category(tmp_path):
-    """A tiny `screw` in the official layout, with read-only folders as MVTec packs them."""
-    root = tmp_path / "given" / "screw"
-    images = {
-        "train/good": 3, "test/good": 1, "test/scratch_head": 2, "ground_truth/scratch_head": 2,
-    }  # fmt: skip
-    for folder, count in images.items():
-        (root / folder).mkdir(parents=True)
-        for k in range(count):
-            name = f"{k:03d}_mask.png" if "ground" in folder else f"{k:03d}.png"
-            picture = np.full((40, 40), 200, np.uint8)
-            picture[: 10 + k] = 0
-            assert cv2.imwrite(str(root / folder / name), picture)
-    return root
+@dataclass
+class Set:
+    """A tiny data set: its folder, the archive of it, and `fmabs-lite data --fetch` for it."""
 
+    name: str
+    given: Path
+    packed: Path
+    to: Path
+    online: tuple[str, ...] = ()  # the options with which it is downloaded
 
-@pytest.fixture
-def mvtec(server, tmp_path, category, monkeypatch):
-    """download_mvtec with `screw` served here; calling it gives the exit status."""
+    def run(self, *more):
+        options = ["data", "--fetch", self.name, "--to", self.to, *more]
+        return CliRunner().invoke(cli.main, [str(option) for option in options])
 
-    def read_only(info):
-        info.mode = 0o555 if info.isdir() else 0o444
-        return info
+    def __call__(self, *more) -> str:
+        """What a run prints that ends well."""
+        done = self.run(*more)
+        assert done.exit_code == 0, done.output
+        return done.output
 
-    with tarfile.open(tmp_path / "screw.tar.xz", "w:xz") as tar:
-        tar.add(category, "screw", filter=read_only)
-    server.files["/screw.tar.xz"] = packed = (tmp_path / "screw.tar.xz").read_bytes()
-    digest = hashlib.sha256(packed).hexdigest()
-    archive = Archive("screw.tar.xz", (server.at + "/screw.tar.xz",), digest, len(packed))
-    monkeypatch.setattr(download_mvtec, "ARCHIVES", {"screw": archive})
-    monkeypatch.setattr(download_mvtec, "COUNTS", {"screw": (3, 3)})
-    return lambda *more: download_mvtec.main(["--to", str(tmp_path / "data"), *map(str, more)])
+    def fails(self, *more) -> str:
+        """The one message of a run that does not."""
+        done = self.run(*more)
+        assert done.exit_code == 1 and isinstance(done.exception, SystemExit), done.exception
+        return done.output.partition("Error: ")[2]
+
+    def placed(self) -> list[str]:
+        return listing(self.to / self.name)
+
+    def damage(self) -> bytes:
+        """Change the archive's last byte; returns it as it was."""
+        whole = self.packed.read_bytes()
+        self.packed.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        return whole
 
 
 def listing(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
 
 
-def test_mvtec_downloads_once_and_prints_what_is_there(mvtec, server, tmp_path, capsys):
-    server.faults["/screw.tar.xz"] = ["drop"]
-    assert mvtec() == 0
-    assert "screw: 3 training images, 3 test images (good 1, scratch_head 2)" in (
-        printed := capsys.readouterr().out
-    )
-    assert "CC BY-NC-SA 4.0" in printed and "make book DATA=" in printed
-    assert sorted(os.listdir(tmp_path / "data")) == ["checksums.json", "mvtec"]
-    assert os.access(tmp_path / "data" / "mvtec" / "screw" / "train" / "good", os.W_OK)
-    asked, before = len(server.log), listing(tmp_path / "data")
-    assert mvtec() == 0
-    assert (len(server.log), listing(tmp_path / "data")) == (asked, before)
+def paint(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(value).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    assert cv2.imwrite(str(path), noise)  # does not pack well: worth resuming
 
 
-def test_mvtec_dry_run_touches_nothing(mvtec, server, tmp_path, capsys):
-    assert mvtec("--dry-run", "--mirror", "http://nearer/") == 0
-    printed = capsys.readouterr().out
-    assert "http://nearer/screw.tar.xz" in printed and server.at in printed
-    assert not server.log and not (tmp_path / "data").exists()
+def film(path, frames):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = frames[0].shape[1::-1]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, size)
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
 
 
-@pytest.mark.parametrize("how", [[], ["--copy"]])
-def test_mvtec_from_a_folder(mvtec, server, tmp_path, category, how, capsys):
-    for source in (category, category.parent, tmp_path):
-        shutil.rmtree(tmp_path / "data", ignore_errors=True)
-        assert mvtec("--from", source, *how) == 0
-        assert (tmp_path / "data" / "mvtec" / "screw").is_symlink() == (not how)
-    assert "3 training images" in capsys.readouterr().out and not server.log
+def pack(folder, name):
+    """An archive of a folder whose files and folders are read-only, as MVTec packs them."""
+
+    def read_only(info):
+        info.mode = 0o555 if info.isdir() else 0o444
+        return info
+
+    target = folder.parents[1] / name
+    with tarfile.open(target, f"w:{target.suffix[1:]}") as tar:
+        tar.add(folder, folder.name, filter=read_only)
+    return target
 
 
-def test_mvtec_from_an_archive(mvtec, server, tmp_path):
-    assert mvtec("--from", tmp_path / "screw.tar.xz") == 0
-    assert (tmp_path / "screw.tar.xz").exists() and not server.log
-    assert listing(tmp_path / "data" / "mvtec" / "screw" / "train")[-1] == "good/002.png"
+def serve(server, packed, urls=True):
+    """The archive as the server has it."""
+    server.files[f"/{packed.name}"] = content = packed.read_bytes()
+    addresses = (f"{server.at}/{packed.name}",) if urls else ()
+    return Archive(packed.name, addresses, hashlib.sha256(content).hexdigest(), len(content))
 
 
-def test_mvtec_from_an_altered_archive_is_refused(mvtec, tmp_path):
-    altered = bytearray((tmp_path / "screw.tar.xz").read_bytes())
-    altered[-1] ^= 1
-    (tmp_path / "screw.tar.xz").write_bytes(altered)
-    with pytest.raises(FetchError, match="screw.tar.xz is not the file it should be"):
-        mvtec("--from", tmp_path / "screw.tar.xz")
-    assert not (tmp_path / "data").exists()
+@pytest.fixture
+def mvtec(server, tmp_path, monkeypatch):
+    root = tmp_path / "given" / "screw"
+    for name in ("train/good/000", "train/good/001", "train/good/002", "test/good/000"):
+        paint(root / f"{name}.png", 0)
+    for k in range(2):
+        paint(root / f"test/scratch_head/{k:03d}.png", k)
+        paint(root / f"ground_truth/scratch_head/{k:03d}_mask.png", k)
+    one = Set("mvtec", root, pack(root, "screw.tar.xz"), tmp_path / "data")
+    monkeypatch.setattr(SOURCES["mvtec"], "contents", {serve(server, one.packed): ("screw",)})
+    monkeypatch.setattr(SOURCES["mvtec"], "counts", {"screw": (3, 3)})
+    return one
 
 
-def test_mvtec_incomplete_folder_is_named(mvtec, tmp_path, category):
-    (category / "train" / "good" / "001.png").unlink()
-    with pytest.raises(ValueError, match=r"screw holds 2 training and 3 test.*has 3 and 3"):
-        mvtec("--from", category)
-    with pytest.raises(FetchError, match="no folder named screw"):
-        download_mvtec.main(["--to", str(tmp_path / "new"), "--from", str(category / "train")])
+@pytest.fixture
+def dtd(server, tmp_path, monkeypatch):
+    root = tmp_path / "given" / "dtd"
+    for k, name in enumerate(("banded/banded_0001", "banded/banded_0002", "woven/woven_0001")):
+        paint(root / "images" / f"{name}.jpg", k)
+    (root / "labels").mkdir()
+    (root / "labels" / "train1.txt").write_text("banded/banded_0001.jpg\n")
+    one = Set("dtd", root, pack(root, "dtd-r1.0.1.tar.gz"), tmp_path / "data")
+    monkeypatch.setattr(SOURCES["dtd"], "contents", {serve(server, one.packed): ("images",)})
+    return one
 
 
-def test_mvtec_killed_while_unpacking(mvtec, server, tmp_path, monkeypatch):
-    """A half-unpacked category is never taken for a whole one."""
-    place_found = fetch.place_found
-    monkeypatch.setattr(fetch, "place_found", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        mvtec()
-    assert not (tmp_path / "data" / "mvtec").exists()
-    monkeypatch.setattr(fetch, "place_found", place_found)
-    assert mvtec() == 0 and len(server.log) == 1  # the archive was kept
-
-
-def test_the_lists_are_sound():
-    archives = [*download_mvtec.ARCHIVES.values(), download_mvtec.WHOLE]
-    archives += [*download_avenue.CONTENTS, download_dtd.ARCHIVE, download_shanghaitech.ARCHIVE]
-    assert len(archives) == 20 and len({a.sha256 for a in archives}) == 20
-    assert all(re.fullmatch("[0-9a-f]{64}", a.sha256) for a in archives)
-    assert all(url.endswith("/" + a.name) for a in archives for url in a.urls)
-    assert np.sum(list(download_mvtec.COUNTS.values()), axis=0).tolist() == [3629, 1725]
-
-
-@pytest.mark.parametrize(
-    "script", [download_mvtec, download_avenue, download_dtd, download_shanghaitech]
-)
-def test_help_says_what_is_not_verified(script, capsys):
-    with pytest.raises(SystemExit, match="0"):
-        script.main(["--help"])
-    assert "could not be verified" in capsys.readouterr().out
-
-
-def test_a_fault_is_one_message_and_a_bad_status(tmp_path):
-    command = [sys.executable, str(SCRIPTS / "download_mvtec.py"), "--to", str(tmp_path / "to")]
-    command += ["--from", str(tmp_path / "nowhere")]
-    failed = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert failed.returncode == 1 and not (tmp_path / "to").exists()
-    assert failed.stderr.startswith("error: --from ") and "Traceback" not in failed.stderr
+@pytest.fixture
+def shanghaitech(server, tmp_path, monkeypatch):
+    root = tmp_path / "given" / "shanghaitech"
+    noise = np.random.default_rng(0).integers(0, 255, (7, 36, 64, 3), dtype=np.uint8)
+    film(root / "training" / "videos" / "01_001.avi", noise[:4])
+    (root / "testing" / "frames" / "01_0014").mkdir(parents=True)
+    for k, frame in enumerate(noise[4:]):
+        assert cv2.imwrite(str(root / f"testing/frames/01_0014/{k:03d}.jpg"), frame)
+    masks = np.zeros((3, 36, 64), np.uint8)
+    masks[2, :9] = 1
+    for kind, labels in (("frame", masks.any((1, 2)).astype(np.uint8)), ("pixel", masks)):
+        (root / "testing" / f"test_{kind}_mask").mkdir()
+        np.save(root / "testing" / f"test_{kind}_mask" / "01_0014.npy", labels)
+    packed = pack(root, "shanghaitech.tar.gz")
+    one = Set("shanghaitech", root, packed, tmp_path / "data", ("--mirror", server.at))
+    contents = {serve(server, packed, urls=False): ("training", "testing")}
+    monkeypatch.setattr(SOURCES["shanghaitech"], "contents", contents)
+    return one
 
 
 @pytest.fixture
 def avenue(server, tmp_path, monkeypatch):
-    """download_avenue with one training and one test video of three frames served here."""
+    """One training and one test video of three frames, in two archives."""
     masks = np.empty((1, 3), object)
     masks[:] = [[np.full((36, 64), k == 2, np.uint8) for k in range(3)]]
     savemat(tmp_path / "1_label.mat", {"volLabel": masks})
-    motion_jpeg = cv2.VideoWriter_fourcc(*"MJPG")
-    writer = cv2.VideoWriter(str(tmp_path / "01.avi"), motion_jpeg, 25, (64, 36))
-    for k in range(3):
-        writer.write(np.full((36, 64, 3), 80 * k, np.uint8))
-    writer.release()
-    contents = {
+    film(tmp_path / "01.avi", [np.full((36, 64, 3), 80 * k, np.uint8) for k in range(3)])
+    members = {
         "Avenue_Dataset.zip": {
             "Avenue Dataset/training_videos/01.avi": "01.avi",
             "Avenue Dataset/testing_videos/01.avi": "01.avi",
@@ -422,157 +404,188 @@ def avenue(server, tmp_path, monkeypatch):
             "ground_truth_demo/testing_videos/decoy.avi": "01.avi",
         },
     }
-    archives = {}
-    for name, members in contents.items():
+    contents = {}
+    wanted = (("training_videos", "testing_videos"), ("ground_truth_demo",))
+    for (name, inside), folders in zip(members.items(), wanted, strict=True):
         with zipfile.ZipFile(tmp_path / name, "w") as packed:
-            for member, source in members.items():
+            for member, source in inside.items():
                 packed.write(tmp_path / source, member)
-        server.files[f"/{name}"] = (tmp_path / name).read_bytes()
-        archives[Archive(name, (f"{server.at}/{name}",))] = None
-    names = [("training_videos", "testing_videos"), ("ground_truth_demo",)]
-    monkeypatch.setattr(download_avenue, "CONTENTS", dict(zip(archives, names, strict=True)))
-    monkeypatch.setenv("FMABS_CACHE", str(tmp_path / "cache"))
-    return lambda *more: download_avenue.main(["--to", str(tmp_path / "data"), *map(str, more)])
+        contents[serve(server, tmp_path / name)] = folders
+    monkeypatch.setattr(SOURCES["avenue"], "contents", contents)
+    return Set("avenue", tmp_path, tmp_path / "Avenue_Dataset.zip", tmp_path / "data")
 
 
-def test_avenue_downloads_videos_and_labels(avenue, server, tmp_path, capsys):
-    assert avenue() == 0
-    printed = capsys.readouterr().out
-    assert "testing: 1 of 21 videos, 3 frames" in printed and "1 abnormal test frames" in printed
-    assert "a part of Avenue" in printed and "for research only" in printed
-    there = listing(tmp_path / "data" / "avenue")
-    assert "testing_videos/01.avi" in there and "testing_videos/decoy.avi" not in there
-    assert avenue() == 0 and len(server.log) == 2
+@pytest.fixture(params=["mvtec", "dtd", "shanghaitech"])
+def one_set(request):
+    """Each of the sets that are one archive."""
+    return request.getfixturevalue(request.param)
 
 
-def test_avenue_from_archives_one_by_one(avenue, server, tmp_path):
-    with pytest.raises(ValueError, match="ground_truth_demo.zip"):
-        avenue("--from", tmp_path / "Avenue_Dataset.zip")
-    assert avenue("--from", tmp_path / "ground_truth_demo.zip") == 0
-    assert not server.log
+PRINTED = {
+    "mvtec": ["CC BY-NC-SA 4.0", "screw: 3 training images, 3 test images (good 1, scratch_head 2"],
+    "dtd": ["for research purposes", "2 of 47 classes, 3 of 5640 pictures", "a part of DTD"],
+    "shanghaitech": [
+        "Luo, Liu and Gao", "training: 1 of 330 videos, 4 frames",
+        "testing: 1 of 107 videos, 3 frames", "1 abnormal test frames; 1 videos have pixel masks",
+        "not the whole of ShanghaiTech Campus (1 of 330 training, 1 of 107 testing, 3 of 40791 fr",
+    ],
+}  # fmt: skip
+PLACED = {"mvtec": ["screw"], "dtd": ["images"], "shanghaitech": ["testing", "training"]}
 
 
-@pytest.fixture
-def textures(tmp_path):
-    """A tiny DTD in the official layout: three pictures of two classes, and labels."""
-    root = tmp_path / "given" / "dtd"
-    for name in ("banded/banded_0001", "banded/banded_0002", "woven/woven_0001"):
-        path = root / "images" / f"{name}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
-        assert cv2.imwrite(str(path), noise)  # does not pack well: worth resuming
-    (root / "labels").mkdir()
-    (root / "labels" / "train1.txt").write_text("banded/banded_0001.jpg\n")
-    return root
-
-
-@pytest.fixture
-def dtd(server, tmp_path, textures, monkeypatch):
-    """download_dtd with that served here; calling it gives the exit status."""
-    with tarfile.open(tmp_path / "dtd-r1.0.1.tar.gz", "w:gz") as tar:
-        tar.add(textures, "dtd")
-    server.files["/dtd-r1.0.1.tar.gz"] = packed = (tmp_path / "dtd-r1.0.1.tar.gz").read_bytes()
-    digest = hashlib.sha256(packed).hexdigest()
-    url = server.at + "/dtd-r1.0.1.tar.gz"
-    archive = Archive("dtd-r1.0.1.tar.gz", (url,), digest, len(packed))
-    monkeypatch.setattr(download_dtd, "ARCHIVE", archive)
-    return lambda *more: download_dtd.main(["--to", str(tmp_path / "data"), *map(str, more)])
-
-
-def test_dtd_downloads_once_and_prints_what_is_there(dtd, server, tmp_path, capsys):
-    server.faults["/dtd-r1.0.1.tar.gz"] = ["drop"]
-    assert dtd() == 0
-    printed = capsys.readouterr().out
-    assert "2 of 47 classes, 3 of 5640 pictures" in printed and "a part of DTD" in printed
-    assert "for research purposes" in printed and "make book DATA=" in printed
-    assert sorted(os.listdir(tmp_path / "data")) == ["checksums.json", "dtd"]
-    assert os.listdir(tmp_path / "data" / "dtd") == ["images"]
+def test_a_set_is_downloaded_once_and_told(one_set, server, tmp_path):
+    server.faults[f"/{one_set.packed.name}"] = ["drop"]
+    printed = one_set(*one_set.online)
+    for line in (*PRINTED[one_set.name], f"make book DATA={tmp_path / 'data'}"):
+        assert line in printed
     assert ranges(server)[1]  # the second request asked for the rest only
+    assert sorted(os.listdir(tmp_path / "data")) == ["checksums.json", one_set.name]
+    assert sorted(os.listdir(tmp_path / "data" / one_set.name)) == PLACED[one_set.name]
+    assert all(os.access(path, os.W_OK) for path in (tmp_path / "data").rglob("*"))
     asked, before = len(server.log), listing(tmp_path / "data")
-    assert dtd() == 0
+    one_set()
     assert (len(server.log), listing(tmp_path / "data")) == (asked, before)
 
 
-def test_dtd_dry_run_touches_nothing(dtd, server, tmp_path, capsys):
-    assert dtd("--dry-run", "--mirror", "http://nearer/") == 0
-    printed = capsys.readouterr().out
-    assert "http://nearer/dtd-r1.0.1.tar.gz" in printed and server.at in printed
+def test_a_dry_run_touches_nothing(one_set, server, tmp_path):
+    printed = one_set("--dry-run", "--mirror", "http://nearer/")
+    assert f"http://nearer/{one_set.packed.name}" in printed
+    assert (server.at in printed) == (one_set.name != "shanghaitech")
+    assert "would be taken from" in one_set("--dry-run", "--from", tmp_path)
     assert not server.log and not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("how", [[], ["--copy"]])
-def test_dtd_from_a_folder(dtd, server, tmp_path, textures, how):
+@pytest.mark.parametrize("how", [(), ("--copy",)])
+def test_from_a_folder_or_one_above_it(one_set, server, tmp_path, how):
     (tmp_path / "images").mkdir()  # of something else
-    for source in (textures, textures.parent, tmp_path):
+    one_set.packed.unlink()  # an archive would be taken first
+    for source in (one_set.given, one_set.given.parent, tmp_path):
         shutil.rmtree(tmp_path / "data", ignore_errors=True)
-        assert dtd("--from", source, *how) == 0
-        assert (tmp_path / "data" / "dtd" / "images").is_symlink() == (not how)
+        assert PRINTED[one_set.name][1] in one_set("--from", source, *how)
+        for name in PLACED[one_set.name]:
+            assert (tmp_path / "data" / one_set.name / name).is_symlink() == (not how)
     assert not server.log
 
 
-def test_dtd_from_a_folder_that_holds_something_else(dtd, tmp_path):
-    (tmp_path / "other" / "images").mkdir(parents=True)
-    with pytest.raises(ValueError, match="other/images holds no folders"):
-        dtd("--from", tmp_path / "other")
-    with pytest.raises(FetchError, match="no such file or folder"):
-        dtd("--from", tmp_path / "nowhere")
+def test_from_an_archive_unless_it_was_altered(one_set, server, tmp_path):
+    whole = one_set.damage()
+    says = f"{one_set.packed.name} is not the file it should be"
+    assert says in one_set.fails("--from", one_set.packed)
+    assert not (tmp_path / "data" / one_set.name).exists()
+    one_set.packed.write_bytes(whole)
+    assert PRINTED[one_set.name][1] in one_set("--from", one_set.packed)
+    assert one_set.packed.exists() and not server.log
+
+
+def test_nothing_is_taken_from_nowhere(one_set, tmp_path):
+    assert "no such file or folder" in one_set.fails("--from", tmp_path / "nowhere")
     assert not (tmp_path / "data").exists()
 
 
-def test_dtd_from_an_archive(dtd, server, tmp_path):
-    packed = tmp_path / "dtd-r1.0.1.tar.gz"
-    whole = packed.read_bytes()
-    packed.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(FetchError, match="dtd-r1.0.1.tar.gz is not the file it should be"):
-        dtd("--from", packed)
-    packed.write_bytes(whole)
-    assert dtd("--from", packed) == 0
-    assert packed.exists() and not server.log
-
-
-@pytest.fixture
-def campus(tmp_path):
-    """A tiny ShanghaiTech Campus in the official layout: two videos, of four and three frames."""
-    root = tmp_path / "given" / "shanghaitech"
-    (root / "training" / "videos").mkdir(parents=True)
-    motion_jpeg = cv2.VideoWriter_fourcc(*"MJPG")
-    path = str(root / "training" / "videos" / "01_001.avi")
-    writer = cv2.VideoWriter(path, motion_jpeg, 24, (64, 36))
-    noise = np.random.default_rng(0).integers(0, 255, (7, 36, 64, 3), dtype=np.uint8)
-    for frame in noise[:4]:
-        writer.write(frame)  # does not pack well: worth resuming
-    writer.release()
-    (root / "testing" / "frames" / "01_0014").mkdir(parents=True)
-    for index, frame in enumerate(noise[4:]):
-        path = root / "testing" / "frames" / "01_0014" / f"{index:03d}.jpg"
-        assert cv2.imwrite(str(path), frame)
-    masks = np.zeros((3, 36, 64), np.uint8)
-    masks[2, :9] = 1
-    for kind, labels in (("frame", masks.any((1, 2)).astype(np.uint8)), ("pixel", masks)):
-        (root / "testing" / f"test_{kind}_mask").mkdir()
-        np.save(root / "testing" / f"test_{kind}_mask" / "01_0014.npy", labels)
-    return root
-
-
-@pytest.fixture
-def shanghaitech(server, tmp_path, campus, monkeypatch):
-    """download_shanghaitech with that packed here; calling it gives the exit status."""
-    with tarfile.open(tmp_path / "shanghaitech.tar.gz", "w:gz") as tar:
-        tar.add(campus, "shanghaitech")
-    packed = (tmp_path / "shanghaitech.tar.gz").read_bytes()
-    server.files["/shanghaitech.tar.gz"] = packed
-    archive = Archive("shanghaitech.tar.gz", (), hashlib.sha256(packed).hexdigest(), len(packed))
-    monkeypatch.setattr(download_shanghaitech, "ARCHIVE", archive)
-    monkeypatch.setattr(download_shanghaitech, "UNPACKED", 100_000)
+def test_without_a_folder_named_it_is_the_cache(mvtec, tmp_path, monkeypatch):
     monkeypatch.setenv("FMABS_CACHE", str(tmp_path / "cache"))
-    to = str(tmp_path / "data")
-    return lambda *more: download_shanghaitech.main(["--to", to, *map(str, more)])
+    monkeypatch.setattr(mvtec, "to", "")
+    assert f'data = "{tmp_path / "cache" / "data"}"' in mvtec()
+    assert (tmp_path / "cache" / "data" / "mvtec" / "screw" / "train").is_dir()
+    fetch("mvtec", str(tmp_path / "other"), source=mvtec.given)  # the same in Python
+    assert (tmp_path / "other" / "mvtec" / "screw").is_symlink()
+
+
+def test_an_unknown_set_or_category_is_told_what_there_is(mvtec, dtd):
+    assert "screw, or all" in mvtec.fails("--category", "scruw")
+    assert "dtd has none" in dtd.fails("--category", "screw")
+    dtd.name = "imagenet"
+    assert "mvtec, avenue, dtd, shanghaitech" in dtd.fails()
+
+
+@pytest.mark.parametrize("options", [["--to", "data"], ["--fetch", "dtd", "--data", "data"]])
+def test_options_that_do_not_go_together_are_refused(options):
+    done = CliRunner().invoke(cli.main, ["data", *options])
+    assert done.exit_code == 2 and "--fetch" in done.output
+
+
+def test_categories_are_chosen_one_by_one_or_all():
+    chosen = SOURCES["mvtec"].chosen
+    names = [name for (name,) in chosen(["zipper", "cable"]).values()]
+    assert names == ["zipper", "cable"] and len(chosen(["all"])) == 15
+    assert list(chosen([]).values()) == [("screw",)]
+
+
+def test_an_incomplete_category_is_named(mvtec):
+    (mvtec.given / "train" / "good" / "001.png").unlink()
+    says = mvtec.fails("--from", mvtec.given)
+    assert re.search(r"screw holds 2 training and 3 test.*has 3 and 3", says)
+    shutil.rmtree(mvtec.to)
+    assert "no folder named screw" in mvtec.fails("--from", mvtec.given / "train")
+
+
+def test_killed_while_unpacking(mvtec, server, monkeypatch):
+    """A half-unpacked category is never taken for a whole one."""
+    with monkeypatch.context() as killed:
+        killed.setattr(placing, "place_found", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        stopped = mvtec.run()
+    assert stopped.exit_code == 130 and "run again to go on" in stopped.output
+    assert not (mvtec.to / "mvtec").exists()
+    assert "3 training images" in mvtec() and len(server.log) == 1  # the archive was kept
+
+
+def test_a_zip_made_on_a_mac_holds_no_second_category(mvtec, tmp_path):
+    with zipfile.ZipFile(tmp_path / "mac.zip", "w") as packed:
+        packed.writestr("__MACOSX/screw/._x.png", b"none of the data")
+    assert "no folder named screw" in mvtec.fails("--from", tmp_path / "mac.zip")
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as packed:
+        packed.writestr("__MACOSX/screw/._x.png", b"none of the data")
+        for path in mvtec.given.rglob("*.png"):
+            packed.write(path, Path("set", path.relative_to(mvtec.given.parent)))
+        packed.writestr("set/screw/train/good/._000.png", b"none of the data")
+    assert PRINTED["mvtec"][1] in mvtec("--from", tmp_path / "set.zip")
+    assert "screw/train/good/000.png" in mvtec.placed()
+    assert not any("._x" in name for name in mvtec.placed())
+
+
+def test_a_folder_beside_that_holds_something_else(dtd, shanghaitech, tmp_path):
+    (tmp_path / "other" / "images").mkdir(parents=True)
+    (tmp_path / "other" / "training").mkdir(parents=True)
+    assert "other/images holds no folders" in dtd.fails("--from", tmp_path / "other")
+    assert "other/training holds no clips" in shanghaitech.fails("--from", tmp_path / "other")
+    shutil.rmtree(shanghaitech.given / "testing" / "test_frame_mask")
+    assert "no frame labels" in shanghaitech.fails("--from", shanghaitech.given)
+    assert not (tmp_path / "data").exists()
+
+
+def test_dtd_unpacked_into_a_folder_of_its_own_is_there(dtd, server, tmp_path):
+    shutil.copytree(dtd.given, tmp_path / "data" / "dtd-r1.0.1" / "dtd")
+    assert f"In {tmp_path}/data/dtd-r1.0.1/dtd. " in dtd() and not server.log
+
+
+def test_avenue_is_two_archives(avenue, server):
+    printed = avenue()
+    assert "testing: 1 of 21 videos, 3 frames" in printed and "1 abnormal test frames" in printed
+    assert "not the whole of CUHK Avenue" in printed and "for research only" in printed
+    assert "testing_videos/01.avi" in avenue.placed()
+    assert "testing_videos/decoy.avi" not in avenue.placed()
+    assert avenue() and len(server.log) == 2
+
+
+def test_avenue_from_archives_one_by_one(avenue, server, tmp_path):
+    assert "ground_truth_demo.zip" in avenue.fails("--from", tmp_path / "Avenue_Dataset.zip")
+    assert avenue("--from", tmp_path / "ground_truth_demo.zip") and not server.log
+
+
+def test_small_frames_do_not_stay_in_the_cache(avenue, tmp_path, monkeypatch):
+    monkeypatch.setenv("FMABS_CACHE", str(tmp_path / "cache"))
+    avenue()
+    assert os.environ["FMABS_CACHE"] == str(tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+# --- ShanghaiTech: in parts, by hand -------------------------------------------------------
 
 
 @pytest.fixture
 def parts(tmp_path, shanghaitech):
     """A folder with the archive in seven parts, and something else."""
-    packed = (tmp_path / "shanghaitech.tar.gz").read_bytes()
+    packed = shanghaitech.packed.read_bytes()
     folder, step = tmp_path / "parts", -(-len(packed) // 7)
     folder.mkdir()
     for number, letter in enumerate("abcdefg"):
@@ -582,49 +595,39 @@ def parts(tmp_path, shanghaitech):
     return folder
 
 
-def test_shanghaitech_says_that_it_cannot_be_fetched_and_what_to_do(shanghaitech, server, tmp_path):
-    says = r"no training and no testing videos\.\nOpen https://svip-[\s\S]*to \.ag[\s\S]*--from"
-    with pytest.raises(FetchError, match=says):
-        shanghaitech()
-    assert not server.log and not (tmp_path / "data").exists()
+def changed(monkeypatch, **values):
+    """The tiny ShanghaiTech's archive with other properties."""
+    ((one, folders),) = SOURCES["shanghaitech"].contents.items()
+    contents = {replace(one, **values): folders}
+    monkeypatch.setattr(SOURCES["shanghaitech"], "contents", contents)
 
 
-def test_shanghaitech_from_a_mirror_is_resumed(shanghaitech, server, tmp_path, capsys):
-    server.faults["/shanghaitech.tar.gz"] = ["drop"]
-    assert shanghaitech("--mirror", server.at) == 0
-    printed = capsys.readouterr().out
-    assert "training: 1 of 330 videos, 4 frames" in printed and "Luo, Liu and Gao" in printed
-    assert "testing: 1 of 107 videos, 3 frames" in printed and "make book DATA=" in printed
-    assert "1 abnormal test frames; 1 videos have pixel masks" in printed
-    assert "not the whole of ShanghaiTech Campus" in printed
-    assert ranges(server)[1]  # the second request asked for the rest only
-    assert sorted(os.listdir(tmp_path / "data")) == ["checksums.json", "shanghaitech"]
-    assert sorted(os.listdir(tmp_path / "data" / "shanghaitech")) == ["testing", "training"]
-    assert shanghaitech() == 0 and len(server.log) == 2  # all is there: nothing is asked for
+def test_it_is_said_that_no_address_is_known_and_what_to_do(shanghaitech, server):
+    says = r"no training and no testing\.\nOpen https://svip-[\s\S]*to \.ag[\s\S]*--from"
+    assert re.search(says, shanghaitech.fails())
+    assert "no address is known for training, testing.\nOpen" in shanghaitech("--dry-run")
+    assert not server.log and not shanghaitech.to.exists()
 
 
-def test_shanghaitech_from_another_file_on_a_mirror_is_refused(shanghaitech, server, tmp_path):
+def test_another_file_on_a_mirror_is_refused(shanghaitech, server):
     server.files["/shanghaitech.tar.gz"] = b"another file"
-    with pytest.raises(FetchError, match="shanghaitech.tar.gz.part is not the file it should be"):
-        shanghaitech("--mirror", server.at)
-    assert not (tmp_path / "data" / "shanghaitech").exists()
+    says = shanghaitech.fails("--mirror", server.at)
+    assert "shanghaitech.tar.gz.part is not the file it should be" in says
+    assert not (shanghaitech.to / "shanghaitech").exists()
 
 
 @pytest.mark.parametrize("source", ["parts", "parts/shanghaitech.tar.gz.ac"])
-def test_shanghaitech_from_its_parts(shanghaitech, parts, server, tmp_path, source, capsys):
-    assert shanghaitech("--from", tmp_path / source) == 0
-    printed = capsys.readouterr().out
+def test_from_its_parts(shanghaitech, parts, server, tmp_path, source):
+    printed = shanghaitech("--from", tmp_path / source)
     assert "joining 7 parts" in printed and "SHA-256 is the one that anomalib had" in printed
     assert "testing: 1 of 107 videos, 3 frames" in printed
-    assert sorted(os.listdir(tmp_path / "data")) == ["checksums.json", "shanghaitech"]
+    assert sorted(os.listdir(shanghaitech.to)) == ["checksums.json", "shanghaitech"]
     assert len(list(parts.iterdir())) == 8 and not server.log  # the reader's files are left
 
 
-def test_shanghaitech_from_parts_of_another_release(shanghaitech, parts, monkeypatch, capsys):
-    archive = Archive("shanghaitech.tar.gz", (), "0" * 64)
-    monkeypatch.setattr(download_shanghaitech, "ARCHIVE", archive)
-    assert shanghaitech("--from", parts) == 0
-    assert "their SHA-256 is not the one that anomalib had" in capsys.readouterr().out
+def test_from_parts_of_another_release(shanghaitech, parts, monkeypatch):
+    changed(monkeypatch, sha256="0" * 64)
+    assert "their SHA-256 is not the one that anomalib had" in shanghaitech("--from", parts)
 
 
 @pytest.mark.parametrize(
@@ -635,59 +638,45 @@ def test_shanghaitech_from_parts_of_another_release(shanghaitech, parts, monkeyp
         ("ag", r"cannot be unpacked.*joined from shanghaitech.tar.gz.aa to .*\.af.*seven parts"),
     ],
 )
-def test_shanghaitech_with_a_part_missing(shanghaitech, parts, tmp_path, lost, says):
+def test_with_a_part_missing(shanghaitech, parts, lost, says):
     (parts / f"shanghaitech.tar.gz.{lost}").unlink()
-    with pytest.raises(FetchError, match=says):
-        shanghaitech("--from", parts)
-    assert not (tmp_path / "data" / "shanghaitech").exists()
-    assert not list(tmp_path.glob("data/downloads/joined*"))
+    assert re.search(says, shanghaitech.fails("--from", parts))
+    assert not (shanghaitech.to / "shanghaitech").exists()
+    assert not list(shanghaitech.to.glob("downloads/joined*"))
 
 
-@pytest.mark.parametrize("source", ["", "shanghaitech.tar.gz"])
-def test_shanghaitech_from_the_archive(shanghaitech, server, tmp_path, source):
-    packed = tmp_path / "shanghaitech.tar.gz"
-    whole = packed.read_bytes()
-    packed.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(FetchError, match="shanghaitech.tar.gz is not the file it should be"):
-        shanghaitech("--from", tmp_path / source)
-    packed.write_bytes(whole)
-    assert shanghaitech("--from", tmp_path / source) == 0
-    assert packed.exists() and not server.log
+def test_the_archive_is_found_in_a_folder(shanghaitech, tmp_path):
+    (tmp_path / "downloads").mkdir()
+    shanghaitech.packed.rename(tmp_path / "downloads" / "shanghaitech.tar.gz")
+    assert "testing: 1 of 107" in shanghaitech("--from", tmp_path / "downloads")
 
 
-@pytest.mark.parametrize("how", [[], ["--copy"]])
-def test_shanghaitech_from_a_folder(shanghaitech, tmp_path, campus, how):
-    for source in (campus, campus.parent):
-        shutil.rmtree(tmp_path / "data", ignore_errors=True)
-        assert shanghaitech("--from", source, *how) == 0
-        assert (tmp_path / "data/shanghaitech/training").is_symlink() == (not how)
+def test_room_is_needed_for_its_masks(shanghaitech, parts, server, monkeypatch):
+    changed(monkeypatch, unpacked=10**18)
+    for how in (["--from", parts], ["--from", shanghaitech.packed], ["--mirror", server.at]):
+        assert "are needed" in shanghaitech.fails(*how)
+    assert not (shanghaitech.to / "shanghaitech").exists()
 
 
-def test_shanghaitech_from_a_folder_that_holds_something_else(shanghaitech, tmp_path, campus):
-    (tmp_path / "other" / "training").mkdir(parents=True)
-    with pytest.raises(ValueError, match="other/training holds no clips"):
-        shanghaitech("--from", tmp_path / "other")
-    shutil.rmtree(campus / "testing" / "test_frame_mask")
-    with pytest.raises(ValueError, match="no frame labels"):
-        shanghaitech("--from", campus)
-    with pytest.raises(FetchError, match="no such file or folder"):
-        shanghaitech("--from", tmp_path / "nowhere")
-    assert not (tmp_path / "data").exists()
+# --- what is known, and what is said of it -------------------------------------------------
 
 
-def test_shanghaitech_needs_room_for_its_masks(shanghaitech, parts, tmp_path, monkeypatch):
-    monkeypatch.setattr(download_shanghaitech, "UNPACKED", 10**18)
-    for source in (parts, tmp_path / "shanghaitech.tar.gz"):
-        with pytest.raises(fetch.DiskFull, match="are needed"):
-            shanghaitech("--from", source)
-    assert not (tmp_path / "data" / "shanghaitech").exists()
+def test_the_lists_are_sound():
+    sources = SOURCES.values()
+    archives = [one for source in sources for one in (*source.contents, *source.also)]
+    assert len(archives) == 20 and len({one.sha256 for one in archives}) == 20
+    assert all(re.fullmatch("[0-9a-f]{64}", one.sha256) for one in archives)
+    assert all(url.endswith("/" + one.name) for one in archives for url in one.urls)
+    assert np.sum(list(SOURCES["mvtec"].counts.values()), axis=0).tolist() == [3629, 1725]
 
 
-@pytest.mark.parametrize(
-    ("more", "says"),
-    [([], "by this script"), (["--mirror", "http://nearer/"], "http://nearer/shanghaitech.tar.gz")],
-)
-def test_shanghaitech_dry_run_touches_nothing(shanghaitech, server, tmp_path, capsys, more, says):
-    assert shanghaitech("--dry-run", *more) == 0
-    assert says in capsys.readouterr().out
-    assert not server.log and not (tmp_path / "data").exists()
+@pytest.mark.parametrize("name", SOURCES)
+def test_help_of_script_and_command_says_what_is_not_verified(name, monkeypatch, capsys):
+    script = SCRIPTS / f"download_{name}.py"
+    monkeypatch.setattr(sys, "argv", [str(script), "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_path(str(script), run_name="__main__")
+    command = CliRunner().invoke(cli.main, ["data", "--fetch", name, "--help"]).output
+    assert "could not be verified: " in SOURCES[name].notes
+    for printed in (capsys.readouterr().out, command):
+        assert printed.startswith("Usage: ") and printed.endswith(SOURCES[name].notes + "\n")

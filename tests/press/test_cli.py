@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -173,11 +174,26 @@ def test_check_counts_open_lines(repo):
     assert call("check", "--lines", "book").exit_code == 2
 
 
-def test_without_the_tools_of_the_book_the_command_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "click", None)
-    monkeypatch.delitem(sys.modules, "fmabs_lite.press.cli")
-    with pytest.raises(SystemExit, match=r"pip install 'fmabs-lite\[book\]'"):
-        import fmabs_lite.press.cli  # noqa: F401
+PLAIN = """
+import sys
+sys.modules.update(dict.fromkeys(["papermill", "nbformat", "nbclient", "jupyter_client"]))
+from fmabs_lite.press.cli import main
+main(prog_name="fmabs-lite")
+"""
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["build"], ["check"]])
+def test_without_the_tools_of_the_book_a_command_says_what_to_install(arguments):
+    done = subprocess.run([sys.executable, "-c", PLAIN, *arguments], capture_output=True, text=True)
+    assert done.returncode == 1 and not done.stdout
+    assert re.fullmatch(r"Error: the tools of.*pip install 'fmabs-lite\[book\]'\n", done.stderr)
+
+
+def test_without_the_tools_of_the_book_data_are_found_and_fetched(repo):
+    for arguments in (["--data", "sets"], ["--fetch", "mvtec", "--dry-run"]):
+        command = [sys.executable, "-c", PLAIN, "data", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0 and "mvtec" in done.stdout, done.stderr
 
 
 def test_the_module_is_the_command():

@@ -1,11 +1,10 @@
 """Archives over HTTP: resumed, checked by SHA-256, unpacked without leaving their folder.
 
-Shared by the `download_*.py` scripts beside it. Nothing here knows a data set.
+Nothing here knows a data set.
 """
 
 from __future__ import annotations
 
-import argparse
 import errno
 import hashlib
 import json
@@ -13,28 +12,25 @@ import lzma
 import os
 import shutil
 import stat
-import sys
 import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
-try:
-    import requests
-    from requests.adapters import HTTPAdapter
-    from tqdm.auto import tqdm
-    from urllib3.util.retry import Retry
-except ModuleNotFoundError as error:
-    sys.exit(f"{error}. Use the book's environment: `make book` makes it in .venv/bin/python.")
+import requests
+from requests.adapters import HTTPAdapter
+from tqdm.auto import tqdm
+from urllib3.util.retry import Retry
 
 CHUNK = 1 << 16  # bytes read at a time; what a break can lose
 TRIES = 5  # attempts in a row that bring less than CHUNK, before an address is given up
 TIMEOUT = (10, 60)  # seconds to connect, seconds of silence
+PAUSE = 1.0  # seconds before an attempt is repeated; doubles each time
 
 
 class FetchError(OSError):
@@ -52,14 +48,15 @@ class Archive:
     name: str
     urls: tuple[str, ...] = ()
     sha256: str = ""  # "": not known, so recorded at first use
-    size: int = 0  # bytes, about: for the plan and the first look at the disk
+    size: int = 0  # bytes, about: for the plan
+    unpacked: int = 0  # bytes, about: for the look at the disk; 0 where it is not more than `size`
 
     def behind(self, mirror: str) -> Archive:
         """The same archive, tried at `mirror` (a file's or a folder's address) first."""
         if not mirror:
             return self
         first = mirror if mirror.endswith(self.name) else f"{mirror.rstrip('/')}/{self.name}"
-        return Archive(self.name, (first, *self.urls), self.sha256, self.size)
+        return replace(self, urls=(first, *self.urls))
 
 
 def megabytes(size: int) -> str:
@@ -94,14 +91,14 @@ def check(archive: Archive, file: Path, checksums: Path) -> None:
     expected = archive.sha256 or ledger.get(archive.name, {}).get("sha256", "")
     found = sha256(file)
     if expected and found != expected:
-        source = "this script's list" if archive.sha256 else str(checksums)
+        source = "the package's list" if archive.sha256 else str(checksums)
         raise FetchError(
             f"{file} is not the file it should be: SHA-256 {found}, expected {expected} ({source})"
         )
     entry = {
         "sha256": found,
         "bytes": file.stat().st_size,
-        "known from": "the script's list" if archive.sha256 else "first use",
+        "known from": "the package's list" if archive.sha256 else "first use",
     }
     write_text(checksums, json.dumps({**ledger, archive.name: entry}, indent=1) + "\n")
 
@@ -117,11 +114,11 @@ def write_text(path: Path, text: str) -> None:
 # --- download ------------------------------------------------------------------------------
 
 
-def download(archive: Archive, folder: Path, checksums: Path, pause: float = 1.0) -> Path:
+def download(archive: Archive, folder: Path, checksums: Path) -> Path:
     """Fetch `archive` into `folder`, from the first address that gives the right file.
 
     What was received stays in `<name>.part` when the run is interrupted, and the next run goes
-    on from there. `pause` is the first wait in seconds between attempts; it doubles each time.
+    on from there.
 
     Raises FetchError (every address failed: each with its reason) or DiskFull.
     """
@@ -135,10 +132,10 @@ def download(archive: Archive, folder: Path, checksums: Path, pause: float = 1.0
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{archive.name}.part"
     failures = []
-    with _session(pause) as session:
+    with _session() as session:
         for url in archive.urls:
             try:
-                _fetch(session, url, archive, part, pause)
+                _fetch(session, url, archive, part)
                 _check_part(archive, part, checksums)
             except DiskFull:
                 raise
@@ -163,18 +160,18 @@ def _reason(error: Exception) -> str:
     return str(inner).split(": ", 1)[-1] if inner else str(error)
 
 
-def _session(pause: float) -> requests.Session:
+def _session() -> requests.Session:
     """A session that repeats a request when the answer is that the server is busy (429, 5xx)."""
     session = requests.Session()
     session.headers["Accept-Encoding"] = "identity"  # bytes as stored, so that ranges add up
     busy = (429, 500, 502, 503, 504)
-    retry = Retry(total=3, connect=0, read=0, backoff_factor=pause, status_forcelist=busy)
+    retry = Retry(total=3, connect=0, read=0, backoff_factor=PAUSE, status_forcelist=busy)
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=retry))
     return session
 
 
-def _fetch(session: requests.Session, url: str, archive: Archive, part: Path, pause: float):
+def _fetch(session: requests.Session, url: str, archive: Archive, part: Path) -> None:
     """Fill `part` from one address, resuming after every break."""
     idle = 0
     while True:
@@ -188,7 +185,7 @@ def _fetch(session: requests.Session, url: str, archive: Archive, part: Path, pa
             idle = 0 if _size(part) - before >= CHUNK else idle + 1
             if idle == TRIES:
                 raise
-            time.sleep(pause * 2 ** (idle - 1) if idle else 0)
+            time.sleep(PAUSE * 2 ** (idle - 1) if idle else 0)
 
 
 def _receive(session: requests.Session, url: str, archive: Archive, part: Path) -> None:
@@ -208,9 +205,9 @@ def _receive(session: requests.Session, url: str, archive: Archive, part: Path) 
             raise requests.ConnectionError("the server sent another part than was asked for")
         length = int(answer.headers.get("Content-Length", 0))
         total = start + length if length else 0
-        need_space(part.parent, length + total)  # the rest of the archive, and its contents
+        need_space(part.parent, length + max(total, archive.unpacked))  # the rest, its contents
         _remember(part, url, answer)
-        with _disk(part), part.open("ab" if start else "wb") as file:
+        with disk(part), part.open("ab" if start else "wb") as file:
             with _bar(archive.name, start, total) as bar:
                 for chunk in answer.iter_content(CHUNK):
                     file.write(chunk)
@@ -282,7 +279,7 @@ def need_space(folder: Path, size: int) -> None:
 
 
 @contextmanager
-def _disk(path: Path) -> Iterator[None]:
+def disk(path: Path) -> Iterator[None]:
     """Turn the system's "no space left" into DiskFull, which names the file."""
     try:
         yield
@@ -293,6 +290,11 @@ def _disk(path: Path) -> Iterator[None]:
             f"{path}: the disk is full. Free some space and run again; what was received so far "
             "is kept."
         ) from error
+
+
+def remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 # --- unpacking -----------------------------------------------------------------------------
@@ -318,7 +320,7 @@ def unpack(archive: Path, into: Path) -> None:
         for name, source in tqdm(members(archive), desc=f"unpacking {archive.name}", disable=None):
             target = into / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _disk(target), source, target.open("wb") as file:
+            with disk(target), source, target.open("wb") as file:
                 shutil.copyfileobj(source, file, CHUNK)
     except BROKEN as error:
         reason = str(error).partition("\n")[0]
@@ -356,138 +358,3 @@ def _refuse(archive: Path, name: str, plain: bool) -> None:
         f"{archive}: the member {name!r} is refused ({why}). The official archive has no such "
         "member: delete this file and download it from the official page."
     )
-
-
-# --- what the scripts share ----------------------------------------------------------------
-
-
-def get(archive: Archive, wanted: Sequence[str], target: Path, data: Path) -> None:
-    """Download `archive`, and move the folders named in `wanted` out of it into `target`."""
-    packed = download(archive, data / "downloads", data / "checksums.json")
-    take_packed(packed, wanted, target, data)
-    packed.unlink()
-    remove_if_empty(data / "downloads")
-
-
-def take(archive: Archive, source: Path, wanted: Sequence[str], data: Path, **to) -> None:
-    """Use what the reader already has: `source` is a folder, or the file of `archive`.
-
-    `to`: the folder `target`, and `how` ("link" or "copy") a source folder is placed there.
-    """
-    if source.is_dir():
-        place_found(source, wanted, **to)
-    elif source.is_file():
-        check(archive, source, data / "checksums.json")
-        take_packed(source, wanted, to["target"], data)
-    else:
-        raise FetchError(f"--from {source}: there is no such file or folder")
-
-
-def take_packed(packed: Path, wanted: Sequence[str], target: Path, data: Path) -> None:
-    """Unpack beside the data, then move whole folders: a killed run leaves no half of one."""
-    unpacked = data / "downloads" / "unpacked"
-    need_space(data, packed.stat().st_size)  # unpacked, pictures and videos are no smaller
-    unpack(packed, unpacked)
-    try:
-        place_found(unpacked, wanted, target, "move")
-    finally:
-        shutil.rmtree(unpacked)
-        remove_if_empty(data / "downloads")
-
-
-def place_found(source: Path, wanted: Sequence[str], target: Path, how: str) -> None:
-    """Place every folder in `wanted` that lies within three levels of `source`.
-
-    Raises FetchError when none of them does.
-    """
-    found = find(source, wanted)
-    if not found:
-        raise FetchError(f"{source} holds no folder named {' or '.join(wanted)}")
-    for name, folder in found.items():
-        if not (target / name).exists():
-            place(folder, target / name, how)
-
-
-def find(root: Path, names: Sequence[str], levels: int = 3) -> dict[str, Path]:
-    """The folders called `names` in and below `root`, the nearest of each name."""
-    found: dict[str, Path] = {}
-    folders = [root]
-    for _ in range(levels):
-        below = sorted(c for f in folders for c in f.iterdir() if c.is_dir())
-        for child in below:
-            if child.name in names:
-                found.setdefault(child.name, child)
-        folders = [c for c in below if c.name not in names and not c.name.startswith(".")]
-    return found
-
-
-def place(source: Path, target: Path, how: str) -> None:
-    """Put the folder `source` at `target`, whole or not at all; `how`: move, copy or link."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if how == "link":
-        target.symlink_to(source.resolve(), target_is_directory=True)
-        return
-    fresh = target.with_name(f".{target.name}.new")
-    if fresh.exists():
-        shutil.rmtree(fresh)  # left by a run that was killed while copying
-    with _disk(target):
-        shutil.move(source, fresh) if how == "move" else shutil.copytree(source, fresh)
-    os.replace(fresh, target)
-
-
-def remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-
-
-def arguments(description: str, epilog: str) -> argparse.ArgumentParser:
-    """The options that every download script has."""
-    parser = argparse.ArgumentParser(
-        description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--to", type=_path, required=True, metavar="DIR",
-        help="the data folder: later `make book DATA=DIR`",
-    )
-    parser.add_argument(
-        "--from", type=_path, dest="source", metavar="PATH",
-        help="I already have it: a folder, or the archive; nothing is downloaded",
-    )
-    parser.add_argument(
-        "--copy", action="store_true", help="with --from FOLDER: copy it (otherwise it is linked)"
-    )
-    parser.add_argument(
-        "--mirror", default="", metavar="URL",
-        help="try this address first: of the file, or of a folder that holds it under its name",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what would be done; fetch and write nothing"
-    )
-    return parser
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
-
-
-def print_plan(archives: list[Archive], folder: Path) -> None:
-    """What a download would do, without asking the network anything."""
-    for archive in archives:
-        known = "known" if archive.sha256 else "not known: recorded at first use"
-        print(f"{archive.name}: {megabytes(archive.size)}, SHA-256 {known}")
-        for url in archive.urls:
-            print(f"  {url}")
-    total = sum(archive.size for archive in archives)
-    print(f"about {megabytes(total)} in all, into {folder}")
-
-
-def run(main: Callable[[], int]) -> None:
-    """Run a script's `main`; a known fault is one message and exit status 1, not a traceback."""
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("\nInterrupted. What was received is kept: run again to go on.", file=sys.stderr)
-        sys.exit(130)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
