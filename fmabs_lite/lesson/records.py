@@ -2,7 +2,8 @@
 
 A record is one JSON file, `book/records/<chapter>.<profile>.json`, with two parts: "provenance"
 (what ran, on what, with which values) and "results" (what came out). They stand apart so that the
-results of two runs can be compared for equality.
+results of two runs can be compared for equality. A record that grows has "cells" instead, each with
+these two parts; they are joined when it is read (see `cells`).
 
 A record carries a checksum of its own content in its provenance, so an edit by accident (a search
 and replace, a merge) is noticed by `fmabs-lite check`. It stands inside the record, and not in an
@@ -21,6 +22,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from fmabs_lite.lesson.cells import JOINED, join, select
 
 RUN_DIR = "FMABS_RUN_DIR"
 PROFILES = ("full", "cpu")  # the committed ones, in the order of trust
@@ -43,8 +46,8 @@ class RecordError(ValueError):
 class Record:
     """One committed run of a chapter; `results` is what the chapter gave to `keep`.
 
-    `seconds` is the measured time of the whole notebook, `data` maps the name of each data set
-    used to its `fmabs_lite.data.folder.checksum`, `finished` is a UTC time (ISO 8601).
+    `seconds` is the measured time of the whole notebook, or of all cells. `data` maps the name of
+    each data set used to its `fmabs_lite.data.folder.checksum`, `finished` is a UTC time.
     """
 
     chapter: str
@@ -95,8 +98,13 @@ def _plain(value: Any, name: str) -> Any:
     )
 
 
-def load_record(chapter: str, profile: str | None = None) -> Record:
+def load_record(
+    chapter: str, profile: str | None = None, where: dict[str, Any] | None = None
+) -> Record:
     """Read the committed record of a chapter; without a profile, *full* before *cpu*.
+
+    Of a record of cells, those are meant that have the values `where`, such as
+    {"category": "tire"}; without, those like its first.
 
     While the run that makes a chapter's first *cpu* or *full* record is under way, that run's own
     results so far serve, since nothing is committed yet.
@@ -107,7 +115,7 @@ def load_record(chapter: str, profile: str | None = None) -> Record:
     profiles = [profile] if profile else PROFILES
     for path in (folder / f"{chapter}.{name}.json" for name in profiles):
         if path.exists():
-            return as_record(read_json(path), path)
+            return as_record(read_json(path), path, where)
     own = _own_run(chapter, profiles)
     if own:
         return own
@@ -135,38 +143,98 @@ def committed(chapter: str) -> Record | None:
     return next((as_record(read_json(path), path) for path in paths if path.exists()), None)
 
 
-def as_record(content: dict[str, Any], path: Path) -> Record:
-    """Turn what a record's file holds into a Record. Raises RecordError, naming the file."""
+def is_record(content: Any) -> bool:
+    """Whether what a JSON file holds is a record, of one run or of cells."""
+    return isinstance(content, dict) and "provenance" in content and (
+        "results" in content or "cells" in content
+    )  # fmt: skip
+
+
+def as_record(content: dict[str, Any], path: Path, where: dict[str, Any] | None = None) -> Record:
+    """Turn what a record's file holds into a Record; of cells, those that `where` asks for.
+
+    Raises RecordError, naming the file.
+    """
     names = [name for name in Record.__dataclass_fields__ if name != "results"]
     try:
+        if "cells" in content:
+            content = _joined(content["cells"], where, path)
         values = {name: content["provenance"][name] for name in names}
         return Record(**values, results=content["results"])
     except (KeyError, TypeError) as error:
         raise RecordError(f"{path} is not a record: {error} is missing. Make it again") from None
 
 
-def write_record(path: Path, provenance: dict[str, Any], results: dict[str, Any]) -> None:
-    """Write a record that may be committed.
+def _joined(cells: list[dict], where: dict[str, Any] | None, path: Path) -> dict[str, Any]:
+    chosen = select(cells, where)
+    if not chosen:
+        raise RecordError(f"{path} has no cell with {where}; run its sweep with these values")
+    own = [cell["provenance"] for cell in chosen]
+    values = own[0]["parameters"]
+    every = {name: list({str(v): v for one in own for v in one["parameters"][name]}.values())
+             for name in JOINED if name in values}  # fmt: skip
+    whole = own[0] | {
+        "parameters": values | every,
+        "seconds": sum(one["seconds"] for one in own),
+        "device": ", ".join(dict.fromkeys(one["device"] for one in own)),
+        "finished": max(one["finished"] for one in own),
+    }
+    return {"provenance": whole, "results": join(chosen)}
 
-    Raises RecordError if there are no results, or if any text in it holds a folder of this
-    machine: a record is public, and compared with records made elsewhere.
-    """
+
+def write_record(path: Path, provenance: dict[str, Any], results: dict[str, Any]) -> None:
+    """Write the record of one run. Raises RecordError as `write_content`, or without results."""
     if not results:
         raise RecordError(f"chapter {provenance['chapter']} keeps no results, so it has no record")
-    for name, text in _texts({"provenance": provenance, "results": results}, ""):
+    write_content(path, {"provenance": provenance, "results": results})
+
+
+def write_cells(
+    path: Path, chapter: str, profile: str, cells: Iterable[dict[str, Any]], order: Iterable[dict]
+) -> None:
+    """Write a record of cells, or add cells to the one that is there.
+
+    Args:
+        cells: each with "provenance" and "results". One with the values of another that is in the
+            record takes its place if it ran later.
+        order: the values of all cells of the sweep; rows of tables come in this order.
+    Raises:
+        RecordError: as `write_content`.
+    """
+    kept = read_json(path).get("cells", []) if path.exists() else []
+    newest: dict[str, dict] = {}
+    for cell in sorted([*kept, *cells], key=lambda one: one["provenance"]["finished"]):
+        newest[cell_key(cell["provenance"]["parameters"])] = cell
+    first = [key for key in map(cell_key, order) if key in newest]
+    keys = dict.fromkeys([*first, *sorted(newest)])
+    provenance = {"chapter": chapter, "profile": profile}
+    write_content(path, {"provenance": provenance, "cells": [newest[key] for key in keys]})
+
+
+def cell_key(values: dict[str, Any]) -> str:
+    """What tells a cell of a record from the others: the values of all its parameters."""
+    return json.dumps(values, sort_keys=True)
+
+
+def write_content(path: Path, content: dict[str, Any]) -> None:
+    """Write a record's file, with its checksum.
+
+    Raises RecordError if any text in it holds a folder of this machine: a record is public, and
+    compared with records made elsewhere.
+    """
+    for name, text in _texts(content, ""):
         if re.search(PRIVATE, text):
             raise RecordError(
-                f"record of {provenance['chapter']}: {name} holds a path of this machine ({text}); "
-                "keep a name instead"
+                f"record of {content['provenance']['chapter']}: {name} holds a path of this "
+                f"machine ({text}); keep a name instead"
             )
-    content = {"provenance": provenance, "results": results}
     write_json(path, _with_checksum(content))
 
 
 def content_checksum(content: dict[str, Any]) -> str:
-    """SHA-256 of a record's results and provenance, without the checksum that it carries."""
+    """SHA-256 of a record's results or cells, and of its provenance without the checksum."""
     provenance = {k: v for k, v in content["provenance"].items() if k != "checksum"}
-    text = json.dumps([provenance, content["results"]], sort_keys=True)
+    text = json.dumps([provenance, content.get("results", content.get("cells"))], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

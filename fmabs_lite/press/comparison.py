@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fmabs_lite.lesson.cells import JOINED
 from fmabs_lite.lesson.ledger import (
     STATUSES,
     LedgerError,
@@ -18,7 +20,15 @@ from fmabs_lite.lesson.ledger import (
     read_ledger,
     tolerance,
 )
-from fmabs_lite.lesson.records import Record, as_record, book_path, read_json, record_fault
+from fmabs_lite.lesson.records import (
+    Record,
+    as_record,
+    book_path,
+    cell_key,
+    is_record,
+    read_json,
+    record_fault,
+)
 
 
 class ComparisonError(ValueError):
@@ -29,15 +39,15 @@ def read_runs(folder: Path) -> tuple[dict[str, Record], list[str]]:
     """Read the runs and records in a folder.
 
     A run is a folder with `run.json` and `results.json`, at any depth, as the runner writes them;
-    a record is a file with provenance and results. Cells of one sweep that differ in their seeds
-    alone count as one run, see `join_seeds`.
+    a record is a file with provenance and results or cells. Cells of one sweep that differ in
+    their seeds or rows alone count as one run.
 
     Returns:
         Records by their place in the folder, and what was left out or is wrong, in words.
     Raises:
         ComparisonError: for a folder with neither; RecordError for a damaged file.
     """
-    found, remarks, alike = {}, [], {}
+    remarks, alike = [], {}
     for path in sorted(folder.rglob("run.json")):
         name, state = path.parent.relative_to(folder.parent).as_posix(), read_json(path)
         if "measured" not in state:
@@ -47,12 +57,11 @@ def read_runs(folder: Path) -> tuple[dict[str, Record], list[str]]:
                 "provenance": {**state.get("provenance", {}), **state["measured"]},
                 "results": read_json(path.with_name("results.json")),
             }
-            alike.setdefault(_but_for_seeds(path, state), {})[name] = as_record(content, path)
-    for runs in alike.values():
-        found |= join_seeds(runs)
+            alike.setdefault(_alike(path, state), {})[name] = content
+    found = dict(part for runs in alike.values() for part in join_runs(runs))
     for path in sorted(folder.glob("*.json")):
         content = read_json(path)
-        if isinstance(content, dict) and {"provenance", "results"} <= set(content):
+        if is_record(content):
             found[path.name] = as_record(content, path)
     if not found and not remarks:
         raise ComparisonError(
@@ -62,61 +71,34 @@ def read_runs(folder: Path) -> tuple[dict[str, Record], list[str]]:
     return found, remarks
 
 
-# --- a sweep's cells, one for each seed
+def _alike(path: Path, state: Mapping[str, Any]) -> str:
+    """What a run depends on apart from what cells are joined over, and its sweep's folder: a key.
 
-
-def _but_for_seeds(path: Path, state: Mapping[str, Any]) -> str:
-    """What a run depends on apart from its seeds, and the folder that its own lies in, as a key."""
-    depends = state["provenance"]
-    others = {name: value for name, value in depends["parameters"].items() if name != "seeds"}
-    alike = [path.parents[1].as_posix(), {**depends, "parameters": others}]
-    return json.dumps(alike, sort_keys=True)
-
-
-def join_seeds(runs: Mapping[str, Record]) -> dict[str, Record]:
-    """Runs that are alike but for their seeds, by name, as one run of all these seeds.
-
-    They are left apart where a seed is in two of them. A list as long as its run's seeds holds an
-    entry for each, and is joined, unless it is one of texts: those are names. What is measured
-    once, and rows that train nothing, are those of the run with the first seed, as they would be in
-    a run of all.
+    A run whose chapter has no seeds is like no other.
     """
-    if len(runs) == 1 or any("seeds" not in run.parameters for run in runs.values()):
-        return dict(runs)
-    ordered = sorted(runs.items(), key=lambda item: item[1].parameters["seeds"])
-    counts = [len(run.parameters["seeds"]) for _, run in ordered]
-    seeds = [seed for _, run in ordered for seed in run.parameters["seeds"]]
-    if len(set(seeds)) < len(seeds):
-        return dict(runs)
-    name, first = ordered[0]
-    said = ["seeds=" + "+".join(map(str, some)) for some in (first.parameters["seeds"], seeds)]
-    return {
-        name.replace(*said): replace(
-            first,
-            parameters={**first.parameters, "seeds": seeds},
-            results=_joined([run.results for _, run in ordered], counts),
-            device=", ".join(dict.fromkeys(run.device for _, run in ordered)),
-            seconds=sum(run.seconds for _, run in ordered),
-            finished=max(run.finished for _, run in ordered),
-        )
-    }
+    depends, own = state["provenance"], state["provenance"]["parameters"]
+    others = {name: value for name, value in own.items() if name not in JOINED}
+    place = path.parents[1 if "seeds" in own else 0].as_posix()
+    return json.dumps([place, {**depends, "parameters": others}], sort_keys=True)
 
 
-def _joined(parts: list[Any], counts: list[int]) -> Any:
-    """One part of the results of several runs; `counts`: how many seeds each has."""
-    if all(isinstance(part, Mapping) for part in parts):
-        return {
-            name: value
-            if name.startswith("trivial")
-            else _joined([part[name] for part in parts], counts)
-            for name, value in parts[0].items()
-            if all(name in part for part in parts)
-        }
-    lists = all(isinstance(part, list) for part in parts)
-    if lists and [len(part) for part in parts] == counts:
-        entries = [entry for part in parts for entry in part]
-        return parts[0] if isinstance(entries[0], str) else entries
-    return parts[0]
+def join_runs(runs: Mapping[str, dict[str, Any]]) -> list[tuple[str, Record]]:
+    """Runs that are alike, by name, as one run of all their seeds and rows, with its name.
+
+    Runs of the very same values are not cells of one sweep, and stay apart.
+    """
+    values = {cell_key(run["provenance"]["parameters"]) for run in runs.values()}
+    if len(runs) == 1 or len(values) < len(runs):
+        return [(name, as_record(run, Path(name))) for name, run in runs.items()]
+    name, first = min(runs.items(), key=lambda run: _seeds(run[1]))
+    joined = as_record({"cells": list(runs.values())}, Path(name))
+    own, every = (f"seeds={'+'.join(map(str, some))}"
+                  for some in (_seeds(first), joined.parameters["seeds"]))  # fmt: skip
+    return [(re.sub(r",?rows=[^,/]*", "", name.replace(own, every)), joined)]
+
+
+def _seeds(run: Mapping[str, Any]) -> list[int]:
+    return run["provenance"]["parameters"].get("seeds", [])
 
 
 def changed_records(folder: Path | None = None) -> list[str]:
@@ -128,7 +110,7 @@ def changed_records(folder: Path | None = None) -> list[str]:
     committed, found = folder is None, []
     for path in sorted((folder or book_path("records")).glob("*.json")):
         content = read_json(path)
-        if isinstance(content, dict) and {"provenance", "results"} <= set(content):
+        if is_record(content):
             found.append((path.name, record_fault(content)))
         elif committed:
             found.append((path.name, "is not a record any more; restore it with git"))

@@ -522,17 +522,6 @@ def test_cells_of_a_sweep_that_differ_in_seeds_alone_are_one_run(small):
     assert "90.0     90.5  70.0              reproduced" in result.output
 
 
-@pytest.mark.parametrize("changed", [{"seeds": [1, 2]}, {"seeds": None}])
-def test_runs_are_not_joined_over_a_seed_of_both_or_without_seeds(changed):
-    def record(**parameters):
-        known = {name: value for name, value in parameters.items() if value is not None}
-        content = {"provenance": provenance() | {"parameters": known}, "results": {}}
-        return as_record(content, Path("x"))
-
-    both = {"a": record(seeds=[0, 1]), "b": record(**changed)}
-    assert comparison.join_seeds(both) == both
-
-
 def test_what_has_no_seeds_is_compared_number_by_number():
     def record(value, **parameters):
         content = {"provenance": provenance() | {"parameters": parameters}}
