@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import requires, version
 from pathlib import Path
 
@@ -37,6 +39,54 @@ def test_importing_loads_no_heavy_library():
     loaded = set(done.stdout.split())
     assert "fmabs_lite" in loaded
     assert not loaded & {"torchvision", "matplotlib", "papermill", "seaborn", "sklearn"}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """What `pip install` unpacks where there is no checkout: the contents of a wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    done = command(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(folder / "site")
+    return folder / "site"
+
+
+def contents(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob(pattern)}
+
+
+def test_a_wheel_holds_the_package_and_what_it_reads_of_the_book(site):
+    package = contents(site / "fmabs_lite", "*.py")
+    assert package == contents(ROOT / "fmabs_lite", "*.py")
+    assert {"press/cli.py", "data/fetch/mvtec.py", "lesson/records.py"} <= set(package)
+    book, inside = ROOT / "book", site / "fmabs_lite" / "_book"
+    assert contents(inside / "records", "*.json") == contents(book / "records", "*.json") != {}
+    read = re.compile(r'\bbook_(?:yaml|path)\("([\w.]+)"\)')
+    named = {name for code in package.values() for name in read.findall(code.decode())}
+    assert {"records", "paper_tables.yml", "ledger.yml", "open_questions.yml"} <= named
+    for name in (named - {"records"}) | {"profiles.yml"}:
+        assert (inside / name).read_bytes() == (book / name).read_bytes()
+
+
+WITHOUT_CHECKOUT = """
+from fmabs_lite.lesson import ledger, questions, records
+assert records.find_repo() is None
+print(records.book_path("profiles.yml"), *records.book_yaml("profiles.yml"))
+print(records.load_record("10_draem").profile, records.paper_table("fmabs-4")["doi"])
+print(len(questions.read_questions()))
+"""
+
+
+def test_a_chapter_reads_the_book_where_there_is_no_checkout(site, tmp_path):
+    away = {**os.environ, "PYTHONPATH": str(site)}
+    done = command(sys.executable, "-c", WITHOUT_CHECKOUT, cwd=tmp_path, env=away)
+    assert done.returncode == 0, done.stderr
+    path, *profiles = done.stdout.splitlines()[0].split()
+    assert Path(path) == site / "fmabs_lite" / "_book" / "profiles.yml"
+    assert profiles == ["quick", "cpu", "full"]
 
 
 def test_version_is_the_same_everywhere():
