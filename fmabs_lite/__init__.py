@@ -4,17 +4,23 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-# Where each name of the method lives. Imported when first asked for: the command line and the
-# pages that only read records do without torch.
+# What a network of one's own needs, and where it lives. Imported when first asked for: the command
+# line and the pages that only read records do without torch.
 _HOME = {
-    "ChannelAttention": "attention",
-    "SpatialAttention": "attention",
-    "SpatioChannelAttention": "attention",
+    "Detector": "detector",
+    "Prepared": "detector",
     "Boosted": "mimicry",
     "inconsistency": "mimicry",
     "mimic_loss": "mimicry",
-    "feature_score": "scoring",
+    "ChannelAttention": "attention",
+    "SpatialAttention": "attention",
+    "SpatioChannelAttention": "attention",
+    "fit": "training",
+    "collect": "training",
+    "evaluate": "training",
     "hybrid_score": "scoring",
+    "MVTecAD": "data",
+    "open_data": "data",
 }
 __all__ = sorted(_HOME)
 

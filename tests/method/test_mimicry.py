@@ -1,8 +1,6 @@
 """Boosted: every equation by hand, and what the hooks must and must not do (chapters 04 to 08)."""
 
 import copy
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -936,22 +934,3 @@ def test_the_dictionary_of_a_torchvision_backbone_is_refused_with_its_layers(str
     system = Boosted(Segmentation(net), teacher, at="backbone")
     with pytest.raises(ValueError, match=r"'backbone' returns a \w*[dD]ict.*backbone.12 \("):
         loss(system, torch.rand(2, 3, 32, 32))
-
-
-# ---- the package's front door ------------------------------------------------------------------
-
-
-def test_importing_the_package_does_not_import_torch():
-    code = "import sys, fmabs_lite; dir(fmabs_lite); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-def test_the_names_of_the_method_come_from_the_package():
-    import fmabs_lite
-    from fmabs_lite import Boosted as same
-
-    assert same is Boosted and fmabs_lite.ChannelAttention is ChannelAttention
-    for name in fmabs_lite.__all__:
-        assert getattr(fmabs_lite, name).__name__ == name and name in dir(fmabs_lite)
-    with pytest.raises(AttributeError, match="fmabs_lite has no 'Bosted'; it has Boosted, Chann"):
-        fmabs_lite.Bosted  # noqa: B018
