@@ -27,20 +27,6 @@ def command(*arguments, **options) -> subprocess.CompletedProcess:
     return subprocess.run([*map(str, arguments)], capture_output=True, text=True, **options)
 
 
-LIGHT = ["data", "metrics", "detector", "training", "mimicry", "scoring", "trivial"]
-LIGHT += ["lesson.records"]
-
-
-def test_importing_loads_no_heavy_library():
-    names = ", ".join(["fmabs_lite", *(f"fmabs_lite.{module}" for module in LIGHT)])
-    code = f"import sys, {names}; print(*{{name.split('.')[0] for name in sys.modules}})"
-    done = command(sys.executable, "-c", code)
-    assert done.returncode == 0, done.stderr
-    loaded = set(done.stdout.split())
-    assert "fmabs_lite" in loaded
-    assert not loaded & {"torchvision", "matplotlib", "papermill", "seaborn", "sklearn"}
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
     """What `pip install` unpacks where there is no checkout: the contents of a wheel."""
