@@ -26,6 +26,7 @@ from typing import Any
 from fmabs_lite.lesson.cells import JOINED, join, select
 
 RUN_DIR = "FMABS_RUN_DIR"
+SHARED_DIR = "FMABS_SHARED_DIR"  # of networks that several cells of a sweep have in common
 PROFILES = ("full", "cpu")  # the committed ones, in the order of trust
 PRIVATE = r"(?<![\w.])(?:/[\w.~ -]+){2}|\b[A-Za-z]:\\"  # an absolute path, anywhere in a text
 PACKAGES = (

@@ -4,7 +4,10 @@ Chapter 04 builds it step by step; here it is put together, so that those chapte
 thing at a time.
 """
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -14,6 +17,7 @@ from torch import nn
 from fmabs_lite.data.brightness import brightness, level
 from fmabs_lite.data.mvtec import MVTecAD
 from fmabs_lite.detector import Detector
+from fmabs_lite.lesson.records import SHARED_DIR
 from fmabs_lite.mimicry import Boosted
 from fmabs_lite.training import Data, best_device, collect, evaluate, fit
 
@@ -98,9 +102,28 @@ class Runs:
         if key not in self._kept:
             detector = build()
             file = quote("-".join(map(str, (self.name, *key))), safe="")
-            fit(detector, self.train, seed=batches, checkpoint=file, **settings)
+            with shared(file) if name == "teacher" else nullcontext(file) as checkpoint:
+                fit(detector, self.train, seed=batches, checkpoint=checkpoint, **settings)
             self._kept[key] = detector
         return self._kept[key]
+
+
+@contextmanager
+def shared(name: str) -> Iterator[str | Path]:
+    """The checkpoint of a network that several cells of a sweep need: trained by one, for all.
+
+    The first to come trains it, the others wait. Outside of a sweep it is the name itself.
+    """
+    folder = os.environ.get(SHARED_DIR)
+    if not folder:
+        yield name
+        return
+    import fcntl  # a sweep needs it, and it is not everywhere
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with Path(folder, f"{name}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield Path(folder, f"{name}.pt")
 
 
 class Study(Runs):

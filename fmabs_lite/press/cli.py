@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 TOOLS = {"papermill", "nbformat", "nbclient", "jupyter_client"}  # imported; of the extra [book]
 
 
+AGAIN = 75  # as sysexits.h has it: a failure that will pass
+
+
 class _Plain(click.Group):
     """Commands whose expected errors are one message and exit status 1, without a traceback."""
 
@@ -96,6 +99,7 @@ def _settings(values: tuple[str, ...], **others) -> Settings:
 @click.argument("chapters", nargs=-1)
 @_run_options
 @click.option("--keep-records", is_flag=True, help="Copy each record to book/records.")
+@click.option("--minutes", type=click.FloatRange(0), help="Stop after so many, at a checkpoint.")
 def run(chapters: tuple[str, ...], values: tuple[str, ...], **others) -> None:
     """Run CHAPTERS, or all of them; skip what has not changed."""
     from fmabs_lite.press import runner
@@ -121,6 +125,8 @@ def build(values: tuple[str, ...], **others) -> None:
 @click.option("--workers", type=click.IntRange(1), help="Processes; else one a GPU or two cores.")
 @click.option("--scheduler", default="", metavar="ADDRESS", help="Of a Dask cluster that runs.")
 @click.option("--retries", type=click.IntRange(0), default=2, show_default=True, help="Of a cell.")
+@click.option("--minutes", type=click.FloatRange(0), help="Stop after so many, at a checkpoint.")
+@click.option("--keep-records", is_flag=True, help="Add what is finished to the chapter's record.")
 @click.option("--dry-run", is_flag=True, help="Only list the cells and what they cost.")
 def sweep(file: Path, data: str, dry_run: bool, **others) -> None:
     """Run a chapter for each cell of the grid in FILE; skip what is finished."""
@@ -139,16 +145,25 @@ def sweep(file: Path, data: str, dry_run: bool, **others) -> None:
 
 
 def _finish(outcomes: list[Outcome], kind: str = "chapter") -> None:
-    """Print the table; exit with status 1 if a chapter, or a sweep's cell, failed."""
+    """Print the table; exit with status 1 if a chapter, or a sweep's cell, failed.
+
+    Where none failed, but time was over before the end, the status is AGAIN.
+    """
     width = max(len(kind), *(len(outcome.chapter) for outcome in outcomes))
     click.echo(f"\n{kind:{width}}  status    seconds")
     for outcome in outcomes:
         click.echo(f"{outcome.chapter:{width}}  {outcome.status:8}  {outcome.seconds:7.1f}")
+    stopped = [outcome for outcome in outcomes if outcome.status == "stopped"]
+    if stopped:
+        click.echo(f"\nTime is over with {len(stopped)} left; the same command goes on:")
+        click.echo("\n".join(f"{outcome.chapter}: {outcome.error}" for outcome in stopped))
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     for outcome in failed:
         click.echo(f"\n{outcome.chapter}: {outcome.error}", err=True)
     if failed:
         sys.exit(1)
+    if stopped:
+        sys.exit(AGAIN)
 
 
 class _Fetching(click.Command):

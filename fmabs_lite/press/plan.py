@@ -35,6 +35,7 @@ class Settings:
     jobs: int | None = None
     force: bool = False
     keep_records: bool = False
+    minutes: float | None = None  # after which no training goes on, and no chapter is begun
     source: str = "--set"  # where the values come from, for messages
 
     def __post_init__(self) -> None:
@@ -53,6 +54,7 @@ class Chapter:
     provenance: dict[str, Any]
     data: dict[str, Path]
     configuration: str
+    shared: Path | None = None  # where the cells of a sweep keep what they have in common
 
     @property
     def executed(self) -> Path:

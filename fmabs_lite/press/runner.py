@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,12 +29,16 @@ from fmabs_lite.lesson import records
 from fmabs_lite.lesson.records import read_json, write_json
 from fmabs_lite.press.plan import Chapter, RunError, Settings, plan
 
+UNTIL = "FMABS_UNTIL"  # as `fmabs_lite.training` reads it, which needs torch
+STOPPED = "stopped: "  # begins what is said of a chapter that ran out of time
 LONGEST = 600  # seconds of a cell with quick's values, whose chapters take two minutes
 
 
 @dataclass
 class Outcome:
-    """What became of a chapter: status is "done", "kept" (nothing had changed) or "failed"."""
+    """What became of a chapter: status is "done", "kept" (nothing had changed), "stopped" (its time
+    was over; the same command goes on) or "failed".
+    """
 
     chapter: str
     status: str
@@ -59,11 +65,30 @@ def run(repo: Path, names: Iterable[str] = (), settings: Settings | None = None)
         if chapter not in waiting
     }
     jobs = settings.jobs or _default_jobs(settings.profile, len(waiting))
-    outcomes |= {outcome.chapter: outcome for outcome in _run_all(waiting, jobs)}
+    with time_limit(settings.minutes):
+        outcomes |= {outcome.chapter: outcome for outcome in _run_all(waiting, jobs)}
     for chapter in chosen:
-        if outcomes[chapter.name].status != "failed":
+        if outcomes[chapter.name].status in ("done", "kept"):
             _publish(repo, chapter, settings.keep_records)
     return [outcomes[chapter.name] for chapter in chosen]
+
+
+@contextmanager
+def time_limit(minutes: float | None) -> Iterator[None]:
+    """Have trainings that run meanwhile stop at a checkpoint after so many minutes, if given."""
+    if minutes is None:
+        yield
+        return
+    os.environ[UNTIL] = str(time.time() + 60 * minutes)
+    try:
+        yield
+    finally:
+        del os.environ[UNTIL]
+
+
+def out_of_time() -> bool:
+    """Whether the minutes given to this run are over."""
+    return time.time() > float(os.environ.get(UNTIL, "inf"))
 
 
 # --- state on disk
@@ -188,23 +213,40 @@ def run_one(
 
     `execute` does it, and returns what went wrong; it is `execute_chapter` if none is given.
     """
+    if out_of_time():
+        return Outcome(chapter.name, "stopped", 0.0, "not begun")
     (chapter.folder / "results.json").unlink(missing_ok=True)
     resumed = (chapter.folder / "checkpoints").exists()
-    start = time.monotonic()
+    start, before = time.monotonic(), read_state(chapter).get("spent", 0.0)
     error = (execute or execute_chapter)(chapter, threads, running)
-    seconds = round(time.monotonic() - start, 1)
+    spent = round(before + time.monotonic() - start, 1)
     if error:
-        return Outcome(chapter.name, "failed", seconds, error)
+        write_json(chapter.folder / "run.json", read_state(chapter) | {"spent": spent})
+        stopped = error.startswith(STOPPED)
+        return Outcome(chapter.name, "stopped" if stopped else "failed", spent, error)
     measured = {
         "device": records.device() if (chapter.folder / "results.json").exists() else "",
+        "machine": f"{platform.system()} {platform.machine()}, {cores()} cores",
         "threads": threads,
         "resumed": resumed,
-        "seconds": seconds,
+        "seconds": spent,
         "finished": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "commit": commit_of(chapter.notebook.parent),
     }
-    state = {**read_state(chapter), "measured": measured, "seconds": seconds}
+    state = {**read_state(chapter), "measured": measured, "seconds": spent}
+    state.pop("spent", None)
     write_json(chapter.folder / "run.json", state)
-    return Outcome(chapter.name, "done", seconds)
+    return Outcome(chapter.name, "done", spent)
+
+
+def commit_of(folder: Path) -> str:
+    """The commit that is checked out, with "+" where files differ from it; "" without git."""
+    asked = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+"]
+    asked += ["--exclude", "*"]  # no tags: they may be moved
+    try:
+        return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 def execute_chapter(
@@ -218,7 +260,7 @@ def execute_chapter(
     job += [chapter.provenance["profile"], json.dumps(held)]
     process = subprocess.Popen(
         [sys.executable, "-m", "fmabs_lite.press.runner", *job],
-        env=_environment(chapter.folder, threads),
+        env=_environment(chapter, threads),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -234,9 +276,11 @@ def execute_chapter(
     return f"{output.strip() or last}. The notebook as far as it got: {chapter.executed}"
 
 
-def _environment(folder: Path, threads: int) -> dict[str, str]:
+def _environment(chapter: Chapter, threads: int) -> dict[str, str]:
     env = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
-    env[records.RUN_DIR] = str(folder)
+    env[records.RUN_DIR] = str(chapter.folder)
+    if chapter.shared:
+        env[records.SHARED_DIR] = str(chapter.shared)
     env["OMP_NUM_THREADS"] = env["MKL_NUM_THREADS"] = str(threads)
     env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else debugpy warns in every kernel
     return env
@@ -268,7 +312,8 @@ def work(source: str, target: str, overrides: str, profile: str, held: str = "[]
             kernel_manager_class=manager_class(json.loads(held)),
         )
     except PapermillExecutionError as error:
-        return describe(error)
+        out = error.ename == "OutOfTime"
+        return f"{STOPPED}{error.evalue}" if out else describe(error)
     except CellTimeoutError:  # an OSError by birth, but not of the disk
         return f"a cell did not end within {LONGEST} s: it hangs, or this machine is too busy"
     except DeadKernelError:

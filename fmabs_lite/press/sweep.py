@@ -3,7 +3,8 @@
 A sweep file names a chapter, a profile and a grid of values. Each cell of the grid is a run of the
 chapter with a folder of its own, `_build/sweeps/<sweep>/<cell>/`, laid out as the runner's are. A
 cell is run by whoever holds its claim, a lock on a file that the kernel takes back when its holders
-are dead: so no cell is run twice, and none is lost. At the end `results.json` holds all cells.
+are dead: so no cell is run twice, and none is lost. At the end `results.json` holds all cells, and
+the chapter's record too if asked; cells that the record holds already are not run again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import errno
 import fcntl
 import hashlib
 import itertools
+import json
 import os
 import re
 import socket
@@ -24,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from fmabs_lite.lesson import records
-from fmabs_lite.lesson.records import read_json, write_json
+from fmabs_lite.lesson.cells import JOINED
+from fmabs_lite.lesson.records import cell_key, read_json, write_cells, write_json
 from fmabs_lite.press.plan import (
     Chapter,
     RunError,
@@ -42,10 +45,12 @@ from fmabs_lite.press.runner import (
     is_finished,
     read_state,
     run_one,
+    time_limit,
     whole_provenance,
 )
 
 KEYS = {"chapter": str, "profile": str, "grid": dict, "fixed": dict}
+RESULTS = "results.json"  # of a cell, and of all of them
 LONGEST_NAME = 120  # characters of a cell's name; file systems end at 255 bytes
 GROUP = 2  # cores of a process on a machine without a GPU
 PATIENCE = 5.0  # seconds that a worker waits for a cell that somebody else runs, before it gives up
@@ -69,6 +74,22 @@ class Sweep:
         """The values of the grid's parameters in one cell."""
         return {key: self.cells[cell].provenance["parameters"][key] for key in self.asked["grid"]}
 
+    @property
+    def record(self) -> Path:
+        """The record of the chapter, to which finished cells are added."""
+        repo = self.folder.parents[2]
+        name = f"{self.asked['chapter']}.{self.asked['profile']}.json"
+        return repo / "book" / "records" / name
+
+    def recorded(self) -> set[str]:
+        """The names of the cells that the record holds, whichever commit they ran at."""
+        kept = read_json(self.record).get("cells", []) if self.record.exists() else []
+        known = {cell_key(cell["provenance"]["parameters"]) for cell in kept}
+        return {
+            name for name, chapter in self.cells.items()
+            if cell_key(chapter.provenance["parameters"]) in known
+        }  # fmt: skip
+
 
 # --- the file and its cells
 
@@ -89,8 +110,17 @@ def read_sweep(repo: Path, path: Path, data: str = "") -> Sweep:
         name = cell_name({key: chapter.provenance["parameters"][key] for key in grid})
         if name in sweep.cells:
             raise RunError(f"{path}: the cell {name} is in the grid twice; remove the second value")
-        sweep.cells[name] = replace(chapter, folder=sweep.folder / name)
+        shared = sweep.folder / "shared" / _in_common(chapter)
+        sweep.cells[name] = replace(chapter, folder=sweep.folder / name, shared=shared)
     return sweep
+
+
+def _in_common(chapter: Chapter) -> str:
+    """A name for all that a network depends on but its seed, which its own name tells."""
+    values = chapter.provenance["parameters"]
+    others = {name: value for name, value in values.items() if name not in JOINED}
+    depends = [chapter.provenance[key] for key in ("source", "package", "data")] + [others]
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _check_keys(asked: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -252,20 +282,55 @@ def run_sweep(
     scheduler: str = "",
     retries: int = 2,
     execute: Callable[..., str] = execute_chapter,
+    minutes: float | None = None,
+    keep_records: bool = False,
 ) -> tuple[list[Outcome], Path]:
     """Run the cells that are not finished; return an outcome for each cell, and `results.json`.
 
     On this machine with `workers` processes, or on the Dask cluster whose scheduler is given. A
     cell that fails is tried again `retries` times and does not stop the others. Cells that another
-    sweep runs meanwhile are waited for. Raises RunError and DataError before anything starts.
+    sweep runs meanwhile are waited for. After `minutes`, those that run stop at a checkpoint, and
+    no more are begun. With `keep_records` the cells that the chapter's record holds are not run,
+    and those that are finished are added to it. Raises RunError and DataError before it starts.
     """
     sweep = read_sweep(repo, path, data)
-    done = {name: chapter for name, chapter in sweep.cells.items() if is_finished(chapter)}
+    held = sweep.recorded() if keep_records else set()
+    done = {name for name, chapter in sweep.cells.items() if name in held or is_finished(chapter)}
     waiting = [chapter for name, chapter in sweep.cells.items() if name not in done]
     outcomes = {
-        name: Outcome(name, "kept", read_state(chapter)["seconds"])
-        for name, chapter in done.items()
+        name: Outcome(name, "kept", read_state(sweep.cells[name]).get("seconds") or 0.0)
+        for name in done
     }
+    with time_limit(minutes):
+        outcomes |= _run_waiting(waiting, workers, scheduler, retries, execute)
+    results = collect_cells(sweep)
+    if keep_records:
+        _add_to_record(sweep)
+    return [outcomes[name] for name in sweep.cells], results
+
+
+def _add_to_record(sweep: Sweep) -> None:
+    finished = [
+        {"provenance": whole_provenance(chapter), "results": read_json(chapter.folder / RESULTS)}
+        for chapter in sweep.cells.values()
+        if is_finished(chapter) and (chapter.folder / RESULTS).exists()
+    ]
+    order = [chapter.provenance["parameters"] for chapter in sweep.cells.values()]
+    name, profile = sweep.asked["chapter"], sweep.asked["profile"]
+    if finished:
+        with claim(sweep.folder.parent / sweep.record.name, patience=60):  # others write it as well
+            write_cells(sweep.record, name, profile, finished, order)
+
+
+def _run_waiting(
+    waiting: list[Chapter],
+    workers: int | None,
+    scheduler: str,
+    retries: int,
+    execute: Callable[..., str],
+) -> dict[str, Outcome]:
+    """Run cells by Dask; return their outcomes by name."""
+    outcomes: dict[str, Outcome] = {}
     if waiting:
         gpus = () if scheduler else visible_gpus()
         workers = workers or min(len(waiting), len(gpus) or max(1, cores() // GROUP))
@@ -273,7 +338,7 @@ def run_sweep(
         job = partial(run_cell, threads=threads, gpus=gpus, execute=execute)
         with _cluster(scheduler, workers, retries) as client:
             outcomes |= _work_through(client, waiting, job, retries)
-    return [outcomes[name] for name in sweep.cells], collect_cells(sweep)
+    return outcomes
 
 
 def visible_gpus() -> tuple[str, ...]:
@@ -373,7 +438,7 @@ def collect_cells(sweep: Sweep) -> Path:
         "cells": [_collected(sweep, name) for name in finished],
         "missing": [name for name in sweep.cells if name not in finished],
     }
-    path = sweep.folder / "results.json"
+    path = sweep.folder / RESULTS
     with claim(path, patience=60):  # another sweep may write it at this moment
         write_json(path, content)
     return path
@@ -381,7 +446,7 @@ def collect_cells(sweep: Sweep) -> Path:
 
 def _collected(sweep: Sweep, name: str) -> dict[str, Any]:
     chapter = sweep.cells[name]
-    results = chapter.folder / "results.json"
+    results = chapter.folder / RESULTS
     return {
         "cell": name,
         "values": sweep.values(name),

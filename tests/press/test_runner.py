@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,16 @@ import nbformat
 import pytest
 import zmq
 from jupyter_client.channels import AsyncZMQSocketChannel
-from tiny_book import FRAGILE, PARAMETERS, SOUND, alive, make_book, make_data, write_chapter
+from tiny_book import (
+    FRAGILE,
+    PARAMETERS,
+    ROOT,
+    SOUND,
+    alive,
+    make_book,
+    make_data,
+    write_chapter,
+)
 
 from fmabs_lite.data.folder import DataError
 from fmabs_lite.lesson import records
@@ -29,7 +39,7 @@ from fmabs_lite.press.plan import (
     plan,
     read_notebook,
 )
-from fmabs_lite.press.runner import clear_changed, cores, run, without_opening
+from fmabs_lite.press.runner import clear_changed, commit_of, cores, run, without_opening
 
 READS_ALL = "print(data, steps, rate, name)"
 
@@ -315,3 +325,45 @@ def test_the_first_record_is_made_without_the_cells_that_open_with_it(tmp_path):
     (tmp_path / "book" / "records").mkdir()
     (tmp_path / "book" / "records" / "ch.cpu.json").write_text("{}")
     assert cells("cpu") == 3
+
+
+TRAINS = """\
+import os, torch
+from pathlib import Path
+from fmabs_lite.lesson.records import keep
+from fmabs_lite.models import AutoEncoder, Reconstruction
+from fmabs_lite.training import fit
+print(data, rate, name)
+if not Path(os.environ["FMABS_RUN_DIR"], "checkpoints").exists():
+    os.environ["FMABS_UNTIL"] = "1"  # time is over in the middle of the first run's training
+torch.manual_seed(0)
+images = torch.randint(0, 256, (4, 3, 16, 16)).byte()
+keep(losses=fit(Reconstruction(AutoEncoder(width=4, code=4)), images, steps=steps,
+                batch_size=2, checkpoint="net"))"""
+
+
+def test_a_run_out_of_time_stops_at_a_checkpoint_and_the_next_goes_on(tmp_path):
+    make_data(tmp_path)
+    repo = make_book(tmp_path, **{"01_one": TRAINS})
+    (first,) = run(repo, settings=settings(repo))
+    assert first.status == "stopped" and "net stopped after step 1; run again" in first.error
+    (second,) = run(repo, settings=settings(repo))
+    folder = repo / "_build" / "runs" / "quick" / "01_one"
+    state = records.read_json(folder / "run.json")
+    assert second.status == "done" and second.seconds > first.seconds  # of both parts
+    assert state["measured"]["resumed"] and "spent" not in state
+    losses = records.read_json(folder / "results.json")["losses"]
+    (again,) = run(repo, settings=settings(repo, force=True, values={"steps": "3"}))
+    assert len(losses) == 3 and again.status == "stopped"
+
+
+def test_no_chapter_is_begun_when_time_is_over(repo):
+    outcomes = run(repo, settings=settings(repo, minutes=0))
+    assert [outcome.status for outcome in outcomes] == ["stopped"] * len(outcomes)
+    assert outcomes[0].error == "not begun" and "FMABS_UNTIL" not in os.environ
+
+
+def test_a_run_names_its_commit(tmp_path):
+    assert commit_of(tmp_path) == ""  # no repository
+    known = r"[0-9a-f]{12}\+?" if (ROOT / ".git").exists() else ""
+    assert re.fullmatch(known, commit_of(ROOT))
