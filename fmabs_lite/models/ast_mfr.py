@@ -7,7 +7,6 @@ docstrings say what was chosen.
 
 import copy
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,67 +15,30 @@ import torch
 from scipy.ndimage import uniform_filter
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision import models
-from torchvision.models.feature_extraction import create_feature_extractor
 
 from fmabs_lite.detector import Detector
 from fmabs_lite.mimicry import inconsistency, one_for_each, refined
-from fmabs_lite.models.prior import normalised, pretrained
+from fmabs_lite.models.backbones import MEAN, NETWORKS, Backbone, Stages, normalised
 from fmabs_lite.scoring import smooth
 
 STAGES = (1, 2, 3)
 
-# How torchvision builds it, and the last layers before the picture is halved a third, fourth and
-# fifth time: an input of 256 × 256 pixels gives features of 64, 32 and 16.
-RESNET, MOBILENET = ("layer1", "layer2", "layer3"), ("features.3", "features.6", "features.13")
-BACKBONES = {
-    "wide_resnet50_2": (models.wide_resnet50_2, RESNET),  # 256, 512, 1024 channels
-    "resnext50_32x4d": (models.resnext50_32x4d, RESNET),  # the same
-    "resnet50": (models.resnet50, RESNET),  # the same
-    "mobilenet_v2": (models.mobilenet_v2, MOBILENET),  # 24, 32, 96
-    "mobilenet_v2_035": (partial(models.mobilenet_v2, width_mult=0.35), MOBILENET),  # 8, 16, 32
-    "squeezenet1_1": (  # 128, 256, 512, one pixel smaller
-        models.squeezenet1_1,
-        ("features.4", "features.7", "features.12"),
-    ),
-}
-
-
-class Stages(nn.Module):
-    """The first three stages of a network, and nothing of what follows (chapter 14).
-
-    (B, 3, H, W) to a list of three features (B, C, H/4, W/4), (B, C', H/8, W/8) and
-    (B, C'', H/16, W/16).
-    """
-
-    def __init__(self, network: nn.Module, at: Sequence[str]):
-        super().__init__()
-        self.layers = create_feature_extractor(network, list(at))
-        self.at = list(at)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        features = self.layers(x)
-        return [features[path] for path in self.at]
+# Those that are shown images with ImageNet's mean and standard deviation: torchvision's.
+BACKBONES = {name: known for name, known in NETWORKS.items() if known.mean == MEAN}
 
 
 def backbone(name: str, weights: Path | str | None = "") -> Stages:
-    """The first three stages of torchvision's network `name` (chapter 14).
+    """A `Backbone` of `BACKBONES` without its normalisation, for `normalised` images (chapter 14).
 
     Args:
-        name: one of `BACKBONES`.
-        weights: a file with the network's state_dict, whole or up to the third stage:
-            .safetensors, or what torch.save wrote. Empty: torchvision downloads those that the
-            paper will have had, IMAGENET1K_V1. None: untrained.
+        weights: as for `Backbone`. torchvision's are those that the paper will have had,
+            IMAGENET1K_V1.
     Raises:
-        ValueError: for an unknown name, or a file that is damaged or does not fit.
-        RuntimeError: when the weights cannot be downloaded, or torchvision has none.
+        ValueError, RuntimeError: as `Backbone`.
     """
     if name not in BACKBONES:
         raise ValueError(f"The backbone is {name!r}; choose one of {', '.join(BACKBONES)}.")
-    build, at = BACKBONES[name]
-    if weights is None:
-        return Stages(build(weights=None), at)
-    return Stages(pretrained(name, build, at, weights, "IMAGENET1K_V1"), at)
+    return Backbone(name, weights).stages
 
 
 def draw_mask(features: Tensor, rate: float) -> Tensor:
@@ -155,8 +117,9 @@ def unit_distance(t: Tensor, s: Tensor) -> Tensor:
 class Shown(NamedTuple):
     """Images, what the teacher says about them, and what the student's features will lose.
 
-    input: (B, 3, H, W), normalised. target: the teacher's features, one (B, C, h, w) for each
-    stage. masks: one (B, 1, h, w) for each stage, or None where nothing is masked.
+    input: (B, 3, H, W) `as_trained` for the student. target: the teacher's features, one
+    (B, C, h, w) for each stage. masks: one (B, 1, h, w) for each stage, or None where nothing is
+    masked.
     """
 
     input: Tensor
@@ -180,20 +143,21 @@ class AstMfr(Detector):
     published: 33.2 M, 49.6 M with wide_resnet50_2 as the student.
 
     Args:
-        teacher, student: one of `BACKBONES`, or a network that maps (B, 3, H, W) to three
-            features. Of a teacher that is given as a network a copy is frozen.
+        teacher, student: one of `NETWORKS`, or a network that maps (B, 3, H, W) to three
+            features: a `Backbone`, or another, which is shown `normalised` images. Of a teacher
+            that is given as a network a copy is frozen.
         mask_rate: r, the share of positions masked; the paper found 0.3 and 0.5 best.
         alpha: α, weight of L_2. As both distances are one and the same, it only scales the loss.
         stages: which stages have a block; the others are compared as they are.
         regenerate: False for no masks and no blocks at any stage, the paper's network without MFR.
-        teacher_weights, student_weights: see `backbone`; not used for a network that is given.
+        teacher_weights, student_weights: see `Backbone`; not used for a network that is given.
         attention: three modules from Fea_I = |Fea_T − Fea_S| to a mask M, one for each stage, as
             in `fmabs_lite.attention`. Fea_S ⊙ M is then what is masked and regenerated. Fea_S has
             been brought to the teacher's channels and size. None, as published: no attention.
     Raises:
         ValueError: for stages, a rate or an attention that do not fit, or a network that does not
-            return three features; and as `backbone`.
-        RuntimeError: as `backbone`.
+            return three features; and as `Backbone`.
+        RuntimeError: as `Backbone`.
     """
 
     def __init__(
@@ -208,12 +172,12 @@ class AstMfr(Detector):
         self.mask_rate, self.alpha = mask_rate, alpha
         self.attention = one_for_each([f"stage {n}" for n in STAGES], attention)
         if isinstance(teacher, str):
-            teacher = backbone(teacher, teacher_weights)
+            teacher = Backbone(teacher, teacher_weights)
         else:
             teacher = copy.deepcopy(teacher)
         # In a tuple nn.Module does not find it: nobody trains it, saves it or takes it out of eval.
         self._teacher = (teacher.eval().requires_grad_(False),)
-        self.network = backbone(student, student_weights) if isinstance(student, str) else student
+        self.network = Backbone(student, student_weights) if isinstance(student, str) else student
         self.stages = tuple(stages) if regenerate else ()
         widths = zip(STAGES, widths_of(teacher), widths_of(self.network), strict=True)
         self.mfr = nn.ModuleList(Mfr(t, s, generate=n in self.stages) for n, t, s in widths)
@@ -223,19 +187,16 @@ class AstMfr(Detector):
         return self._teacher[0]
 
     def prepare(self, batch: Tensor) -> Shown:
-        """(B, 1 or 3, H, W) in [0, 1]: normalise, ask the teacher, and while training draw masks.
-
-        Mean and deviation are those of ImageNet, which both networks' trainings had.
-        """
-        images = normalised(batch.expand(-1, 3, -1, -1))
+        """(B, 1 or 3, H, W) in [0, 1]: ask the teacher, and while training draw masks."""
+        images = batch.expand(-1, 3, -1, -1)
         with torch.no_grad():
-            target = list(self.teacher(images))
+            target = list(self.teacher(as_trained(images, self.teacher)))
         masked = self.stages if self.training else ()
         masks = [
             draw_mask(fea_t, self.mask_rate) if n in masked else None
             for n, fea_t in zip(STAGES, target, strict=True)
         ]
-        return Shown(images, target, masks)
+        return Shown(as_trained(images, self.network), target, masks)
 
     def loss(self, prepared: Shown) -> Tensor:
         return sum(distance.mean() for distance in self.distances(prepared))
@@ -267,6 +228,14 @@ class AstMfr(Detector):
         return super()._apply(fn, recurse)
 
 
+def as_trained(images: Tensor, network: nn.Module) -> Tensor:
+    """Images (B, 3, H, W) in [0, 1] as a network takes them: a `Backbone` as they are.
+
+    Others are shown them `normalised`, as torchvision's networks were in their training.
+    """
+    return images if isinstance(network, Backbone) else normalised(images)
+
+
 def refuse_setting(mask_rate: float, stages: Sequence[int]) -> None:
     """Raise a ValueError when a setting of `AstMfr` cannot be."""
     if not 0 <= mask_rate < 1:
@@ -290,7 +259,7 @@ def widths_of(network: nn.Module) -> list[int]:
         raise ValueError(
             f"{type(network).__name__} must return a list of three features (B, C, h, w), one for "
             f"each stage; it returned {described(features)}. Wrap it so that it does, or name one "
-            f"of {', '.join(BACKBONES)}."
+            f"of {', '.join(NETWORKS)}."
         )
     return [feature.shape[1] for feature in features]
 

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from fmabs_lite.data import DTD, MVTecAD, open_data, silhouette
 from fmabs_lite.data.brightness import brightness, level
@@ -29,13 +28,12 @@ from fmabs_lite.data.synthesis import Corrupted
 from fmabs_lite.detector import Detector, Prepared
 from fmabs_lite.lesson import records
 from fmabs_lite.metrics import auroc
-from fmabs_lite.models.ast_mfr import BACKBONES, RESNET, Stages, mfr_smooth, widths_of
-from fmabs_lite.models.prior import find_weights, normalised, pretrained
+from fmabs_lite.models.ast_mfr import BACKBONES, mfr_smooth
+from fmabs_lite.models.backbones import RESNET, find_weights, normalised, pretrained
 from fmabs_lite.press.plan import package_hash
 from fmabs_lite.training import best_device, collect, evaluate, fit, to_float
 from fmabs_lite.trivial import PixelDeviation
 
-NETWORKS = BACKBONES | {"resnet18": (models.resnet18, RESNET)}  # the last one is STFPM's own
 CORESET = 0.1  # share of PatchCore's patches that is kept: anomalib's default
 CHANNELS = 100  # of PaDiM's features that are drawn, as the paper does of ResNet18's
 RATES = {"STFPM": 1e-3, "RD4AD": 5e-3, "DRAEM": 1e-4}  # of Adam; the last two are the papers'
@@ -167,16 +165,15 @@ class Painted(Peer):
 
 def imagenet_network(trial: Trial) -> nn.Module:
     """torchvision's whole network with ImageNet's weights; PeersError where they cannot be had."""
-    build, at = NETWORKS[trial.backbone]
     try:
-        return pretrained(trial.backbone, build, at, trial.weights, "IMAGENET1K_V1")
+        return pretrained(trial.backbone, trial.weights, "IMAGENET1K_V1")
     except (ValueError, RuntimeError) as error:
         raise PeersError(str(error)) from error
 
 
 def patchcore(trial: Trial, textures: Path) -> Peer:
     """Patches of the second and third stage, a coreset of them, the nearest neighbour."""
-    at = NETWORKS[trial.backbone][1]
+    at = BACKBONES[trial.backbone].at
     build = part_of_anomalib("models.image.patchcore.torch_model:PatchcoreModel")
     network = build(layers=at[1:], backbone=imagenet_network(trial))
     return MemoryBank(network, lambda: network.subsample_embedding(CORESET))
@@ -184,29 +181,29 @@ def patchcore(trial: Trial, textures: Path) -> Peer:
 
 def padim(trial: Trial, textures: Path) -> Peer:
     """A Gaussian at each position, of channels drawn at random."""
-    at, backbone = NETWORKS[trial.backbone][1], imagenet_network(trial)
-    drawn = min(trial.channels, sum(widths_of(Stages(backbone, at))))
+    backbone, known = imagenet_network(trial), BACKBONES[trial.backbone]
+    drawn = min(trial.channels, sum(known.widths))
     build = part_of_anomalib("models.image.padim.torch_model:PadimModel")
-    network = build(backbone=backbone, layers=list(at), n_features=drawn)
+    network = build(backbone=backbone, layers=list(known.at), n_features=drawn)
     return MemoryBank(network, network.fit)
 
 
 def stfpm(trial: Trial, textures: Path) -> Peer:
     """A student from scratch beside a teacher of the same build."""
-    untrained, at = NETWORKS[trial.backbone]
+    known = BACKBONES[trial.backbone]
     network = part_of_anomalib("models.image.stfpm.torch_model:STFPMModel")(
-        layers=at, backbone=imagenet_network(trial)
+        layers=known.at, backbone=imagenet_network(trial)
     )
     # anomalib takes a module for both sides, and would compare the teacher with itself.
     network.student_model = part_of_anomalib("models.components:TimmFeatureExtractor")(
-        untrained(weights=None), at, requires_grad=True
+        known.build(weights=None), known.at, requires_grad=True
     )
     return Distilled(network, part_of_anomalib("models.image.stfpm.loss:STFPMLoss")())
 
 
 def rd4ad(trial: Trial, textures: Path) -> Peer:
     """A decoder that gives a ResNet's features back, through a bottleneck."""
-    place, at = "models.image.reverse_distillation", NETWORKS[trial.backbone][1]
+    place, at = "models.image.reverse_distillation", BACKBONES[trial.backbone].at
     mode = part_of_anomalib(f"{place}.anomaly_map:AnomalyMapGenerationMode").ADD
     network = part_of_anomalib(f"{place}.torch_model:ReverseDistillationModel")(
         trial.backbone, (trial.size, trial.size), at, mode, pre_trained=False
@@ -227,14 +224,14 @@ SYSTEMS = {"PatchCore": patchcore, "PaDiM": padim, "STFPM": stfpm, "RD4AD": rd4a
 def left_out(trial: Trial, systems: Iterable[str]) -> dict[str, str]:
     """The systems that do not run in a trial, and why."""
     found = {name: "not asked for" for name in SYSTEMS if name not in systems}
-    if NETWORKS[trial.backbone][1] != RESNET:
+    if BACKBONES[trial.backbone].at != RESNET:
         found["RD4AD"] = f"its decoder mirrors a ResNet with weights, and {trial.backbone} is none"
     return found
 
 
 def refuse_trial(trial: Trial, systems: Iterable[str]) -> None:
     """Raise a PeersError for a system or backbone that is not known."""
-    for name, known in [(trial.backbone, NETWORKS), *((name, SYSTEMS) for name in systems)]:
+    for name, known in [(trial.backbone, BACKBONES), *((name, SYSTEMS) for name in systems)]:
         if name not in known:
             raise PeersError(f"{name!r} is not known here; choose one of {', '.join(known)}")
 

@@ -8,7 +8,7 @@ import pytest
 
 from fmabs_lite.data import DTD, Avenue, MVTecAD, ShanghaiTech, UCSDPed2, open_data
 from fmabs_lite.data.folder import checksum, files_below, listing
-from fmabs_lite.models.prior import find_weights
+from fmabs_lite.models.backbones import find_weights
 
 LEFT = (".DS_Store", "Thumbs.db", "desktop.ini", "._000.png", "._01.avi", "._1_label.mat",
         "._01_0014.npy", ".ipynb_checkpoints/000.png", "__MACOSX/000.png")  # fmt: skip

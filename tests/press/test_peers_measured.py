@@ -50,7 +50,7 @@ def saved(folder: Path, name: str) -> Trial:
     """A trial whose weights lie in a file: random ones, which say nothing about detection."""
     torch.manual_seed(0)
     path = folder / f"{name}.pth"
-    torch.save(peers.NETWORKS[name][0](weights=None).state_dict(), path)
+    torch.save(peers.BACKBONES[name].build(weights=None).state_dict(), path)
     return replace(SMALL, backbone=name, weights=str(path))
 
 
