@@ -6,12 +6,13 @@ without a network or torch. A question whose other reading was not run stays in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fmabs_lite.lesson.ledger import LedgerError, numbers
+from fmabs_lite.lesson.parts import LedgerError, Part
+from fmabs_lite.lesson.plots import say
 from fmabs_lite.lesson.records import Record, book_yaml, committed
 from fmabs_lite.lesson.seeds import Difference, difference
 
@@ -103,15 +104,64 @@ def _measure(
     needed = {"ours", "other", "says"} - set(pair) | {"chapter", "at"} - set(part)
     _refuse(needed, f"{place}, measured: missing", PAIR)
     _refuse({part["chapter"]} - {*records}, f"{place}, measured: unknown chapter", records)
-    record, key = records[part["chapter"]], pair.get("key")
+    record = records[part["chapter"]]
     if record is None:
         return None
+    held = Part(record, part["at"], place)
     try:
-        ours = numbers(record, part["at"], pair["ours"], key, place)
-        other = numbers(record, part["at"], pair["other"], pair.get("other_key", key), place)
+        gap = ours_minus_other(held, pair)
     except LedgerError as error:
         raise QuestionError(f"{error}; correct {FILE}") from None
+    return Measured(pair["says"], held.file, gap) if gap else None
+
+
+def ours_minus_other(part: Part, pair: Mapping[str, str]) -> Difference | None:
+    """Two rows of a record, seed by seed, in points; None where there is a single seed."""
+    key = pair.get("key")
+    ours = part.numbers(pair["ours"], key)
+    other = part.numbers(pair["other"], pair.get("other_key", key))
     if len(ours) < 2:
         return None
-    gap = difference(np.array(ours) / 100, np.array(other) / 100)
-    return Measured(pair["says"], f"{record.chapter}.{record.profile}.json", gap)
+    return difference(np.array(ours) / 100, np.array(other) / 100)
+
+
+# --- shown
+
+
+def told_apart(question: Question) -> bool:
+    """Whether an interval over seeds leaves zero out, so that a record tells the readings apart."""
+    return any(pair.gap.settled for pair in question.measured)
+
+
+def verdict(question: Question) -> str:
+    """What the records say of a question, in two to four words."""
+    if question.status == "measured":
+        return "told apart" if told_apart(question) else "not told apart"
+    return "seen in another way" if question.status == "seen" else "not run"
+
+
+def in_full(question: Question) -> str:
+    """A question with all that is known of it, as a Markdown list."""
+    places = ", ".join(f"{number:02d}" for number in question.chapters)
+    known = {
+        "The paper": question.paper_says,
+        "Why it matters": question.why,
+        "Our reading": question.ours + (f" (in {places})" if places else ""),
+        "The other": question.other,
+        "The authors' code": question.code,
+        "Seen": question.seen,
+    }
+    lines = [f"- **{name}:** {text}" for name, text in known.items() if text]
+    lines += [f"- **Ours minus the other,** {pair.says}: {pair.gap}" for pair in question.measured]
+    return "\n".join(lines)
+
+
+def unfold(questions: Iterable[Question], theme: str) -> None:
+    """Display the questions of one theme, each as a line that unfolds."""
+    parts = [
+        f"<details><summary><b>{question.id}</b> {question.question} "
+        f"<i>{verdict(question)}</i></summary>\n\n{in_full(question)}\n\n</details>"
+        for question in questions
+        if question.theme == theme
+    ]
+    say("\n\n".join(parts))

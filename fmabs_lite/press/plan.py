@@ -335,7 +335,7 @@ def _book_files_read(repo: Path, name: str, notebook: Any, profile: str) -> dict
     """
     code, book = "\n".join(cell.source for cell in code_cells(notebook)), repo / "book"
     questions = "fmabs_lite.lesson.questions" in code
-    whole = "fmabs_lite.lesson.ledger" in code or questions
+    whole = re.search(r"fmabs_lite\.lesson\.(ledger|claims|printed|questions)\b", code) is not None
     paths = [
         path
         for path in (book / "records").glob("*.json")

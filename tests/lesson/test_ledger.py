@@ -15,8 +15,9 @@ import yaml
 from click.testing import CliRunner
 from tiny_book import ROOT, make_book
 
-from fmabs_lite.lesson import ledger, plots
-from fmabs_lite.lesson.ledger import LedgerError, count_statuses, read_ledger, status_of, tolerance
+from fmabs_lite.lesson import claims, ledger, plots, printed
+from fmabs_lite.lesson.ledger import count_statuses, read_ledger, status_of, tolerance
+from fmabs_lite.lesson.parts import LedgerError, Part
 from fmabs_lite.lesson.records import (
     as_record,
     content_checksum,
@@ -192,7 +193,7 @@ def test_a_cell_holds_both_numbers_and_how_ours_was_made(small):
         ({"steps": 101}, "reproduced", None),
         ({"sigmas": [2, 4]}, "near", "sigmas.0 2, published 4"),
         ({"category": "nut"}, "different data", "nut, where the paper has screw"),
-        ({"data": "drawn"}, "different data", "screw, drawn, where the paper has screw"),
+        ({"data": "drawn"}, "different data", "screw, synthetic, where the paper has screw"),
     ],
 )
 def test_a_status_follows_from_what_the_record_says_was_done(small, change, status, text):
@@ -281,7 +282,7 @@ def test_points_between_rows_over_test_images():
 
     def gap(better, than, key="image"):
         claim = {"better": better, "than": than, "key": key}
-        return ledger.gap_over_images(record, claim)
+        return claims.gap_over_images(record, claim)
 
     assert gap("A", "same") == (0, 0)
     low, high = gap("A", "B")
@@ -301,13 +302,53 @@ def test_kept_scores_give_the_kept_auroc():
 
 
 def test_claims_are_judged_by_interval_and_exact_test(small):
-    (claim,) = ledger.judge_claims()
+    (claim,) = claims.judge_claims()
     assert claim.images is None  # its record has no scores of single images
     assert (claim.says, claim.table) == ("more", "paper-1")
     assert claim.gap.mean == pytest.approx(2.8) and claim.gap.settled
     assert claim.p == claim.corrected == 0.25  # three seeds cannot give less
     record_path(small).unlink()
-    assert ledger.judge_claims() == []
+    assert claims.judge_claims() == []
+
+
+def test_a_claim_about_two_rows_below_the_trivial_one_is_behind(small):
+    assert not claims.judge_claims()[0].behind  # 93.3 and 90.5, beside 70
+    write(small, ROWS | {"trivial: mean": [{"auroc": 0.94}]})
+    (claim,) = claims.judge_claims()
+    assert claim.behind and claim.gap.mean == pytest.approx(2.8)
+    one_seed = {name: runs[:1] for name, runs in ROWS.items()}
+    write(small, one_seed)
+    assert claims.judge_claims() == [], "a single seed has no interval"
+
+
+def test_a_part_of_a_record_is_asked_by_name(small):
+    record = as_record(read_json(record_path(small)), Path("x"))
+    part = Part(record, ["rows"], "the line")
+    assert part.numbers("plain", "auroc") == pytest.approx((90.5, 90, 91))
+    assert part.best_trivial("auroc") == 70 and part.best_trivial("pro") is None
+    assert part.value("sigmas.1") == 6 and part.value("samples") == 800
+    assert part.filled("{category}, {steps} steps") == "screw, 100 steps"
+    assert part.file == "03_three.cpu.json"
+    with pytest.raises(LedgerError, match="the line: record 03_three.cpu: there is no 'deep'"):
+        Part(record, ["deep", "rows"], "the line").numbers("plain", "auroc")
+
+
+def test_a_table_is_shown_with_ours_how_and_what_was_not_run(small, monkeypatch):
+    said = []
+    monkeypatch.setattr(plots, "say", said.append)
+    monkeypatch.setattr(ledger, "say", said.append)
+    write(small, ROWS | {"more": [{"auroc": 0.2}] * 3})
+    ledger.tell_table("paper-1", read_ledger(), "https://there/")
+    head, shown = said
+    assert head == "**[Paper, Table 1](https://doi.org/10.1/1)** AUROC."
+    lines = shown.splitlines()
+    assert lines[0].startswith("| how | row | column | printed | ours | seeds |")
+    assert lines[2] == "| a | screw, boosted | A | 95.0 | 20.0 ± 0.0 | 3 | 70.0 | missed |"
+    assert lines[3] == "| a | screw, none | A | 90.0 | 90.5 ± 0.5 | 3 | 70.0 | reproduced |"
+    made = "screw; 256 pixels; 100 steps; cpu"
+    assert f"- a: {made}; [03_three.cpu.json](https://there/03_three.cpu.json)" in lines
+    assert "<summary>Not run: 1 printed numbers</summary>" in shown
+    assert "| row | B |\n| --- | --- |\n| screw, none | 91.0 |" in shown
 
 
 # --- the book's own tables, mapping and records
@@ -322,7 +363,7 @@ def test_deleting_a_record_turns_its_cells_to_not_run(whole):
         path.unlink()
         for old, new in zip(before, read_ledger(), strict=True):
             assert new == (
-                old if old.place not in mine else ledger.PrintedCell(*old.place, old.printed)
+                old if old.place not in mine else printed.PrintedCell(*old.place, old.printed)
             )
         path.write_bytes(content)
     assert read_ledger() == before
@@ -332,7 +373,7 @@ def test_every_line_of_the_mapping_names_a_printed_cell(whole):
     """Also of chapters without a record: one is made up that has every row and metric."""
     mapping = yaml.safe_load((ROOT / "book" / "ledger.yml").read_text("utf-8"))
     tables = yaml.safe_load((ROOT / "book" / "paper_tables.yml").read_text("utf-8"))["tables"]
-    places = {c.place for name, table in tables.items() for c in ledger.printed_cells(name, table)}
+    places = {c.place for name, table in tables.items() for c in printed.printed_cells(name, table)}
     lines = [(name, line) for name, part in mapping["cells"].items() for line in part]
     for name, line in lines:
         row = line["row"].format(category="screw")
@@ -377,46 +418,46 @@ def test_the_published_setup_alone_can_be_reproduced():
 
 def test_printed_averages_follow_from_their_rows_but_for_the_listed_slips():
     cells = read_ledger()
-    printed = {cell.place: cell.printed for cell in cells}
-    again = ledger.averages_again(cells)
+    numbers = {cell.place: cell.printed for cell in cells}
+    again = printed.averages_again(cells)
     assert {place[0] for place in again} == {"fmabs-4", "ast-mfr-1", "ast-mfr-3", "ast-mfr-9"}
-    slips = [slip.place for slip in ledger.read_slips() if slip.place[1] == "average"]
-    off = [place for place, mean in again.items() if abs(mean - printed[place]) > 0.0501]
+    slips = [slip.place for slip in printed.read_slips() if slip.place[1] == "average"]
+    off = [place for place, mean in again.items() if abs(mean - numbers[place]) > 0.0501]
     assert off == slips == [("fmabs-4", "average", "SSPCAB pixel AP")]
 
 
 def test_every_listed_slip_is_one():
-    for slip in ledger.read_slips():
+    for slip in printed.read_slips():
         assert abs(slip.printed - slip.instead) > 0.0501, slip
         assert slip.says
 
 
 def test_numbers_printed_twice_agree_but_for_the_listed_slips():
-    printed = {cell.place: cell.printed for cell in read_ledger()}
+    numbers = {cell.place: cell.printed for cell in read_ledger()}
     pairs = [(("fmabs-5", "DRAEM", "pixel AP"), ("fmabs-4", "average", "DRAEM pixel AP"))]
     for key in ("pixel AUROC", "pixel AP", "image AUROC"):
         pairs.append((("fmabs-5", "SSPCAB", key), ("fmabs-4", "average", f"SSPCAB {key}")))
     for kind, row in (("frames", "MNAD"), ("cubes", "PKG-Net"), ("objects", "Jigsaw")):
         pairs.append((("fmabs-3", row, "Avenue"), ("fmabs-1", f"{kind}, {row}", "Avenue")))
-    for name, row, column in printed:
+    for name, row, column in numbers:
         if column == "with background" and row != "average":
             pairs.append(((name, row, column), ("ast-mfr-1", row, "Ours")))
     for one, other in pairs:
-        assert printed[one] == printed[other], (one, other)
+        assert numbers[one] == numbers[other], (one, other)
 
 
 def test_slips_of_cells_that_are_not_printed_are_refused(small):
     tables = TABLES | {"slips": [{"cell": ["paper-1", "nut", "A"], "against": "rows", "says": ""}]}
     (small / "book" / "paper_tables.yml").write_text(yaml.safe_dump(tables))
     with pytest.raises(LedgerError, match="slips: no cell .*'nut'"):
-        ledger.read_slips()
+        printed.read_slips()
 
 
 def test_the_ledger_needs_no_torch():
     code = (
-        "import sys; from fmabs_lite.lesson import ledger, plots;"
+        "import sys; from fmabs_lite.lesson import claims, ledger, printed;"
         "from fmabs_lite.press import comparison;"
-        "ledger.read_ledger(); ledger.judge_claims(); ledger.read_slips();"
+        "ledger.read_ledger(); claims.judge_claims(); printed.read_slips();"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
@@ -588,13 +629,13 @@ def test_every_committed_record_is_as_its_run_left_it():
     assert comparison.changed_records(ROOT / "book" / "records") == []
 
 
-def test_a_chapter_on_the_ledger_depends_on_every_record(small):
+@pytest.mark.parametrize("module", ["ledger", "claims", "printed"])
+def test_a_chapter_on_the_ledger_depends_on_every_record(small, module):
     from nbformat.v4 import new_code_cell, new_notebook
 
     from fmabs_lite.press.plan import _book_files_read
 
-    code = "from fmabs_lite.lesson.ledger import read_ledger"
-    notebook = new_notebook(cells=[new_code_cell(code)])
+    notebook = new_notebook(cells=[new_code_cell(f"import fmabs_lite.lesson.{module}")])
     read = _book_files_read(small, "15_ledger", notebook, "quick")
     assert set(read) == {"03_three.cpu.json", "paper_tables.yml", "ledger.yml"}
     other = new_notebook(cells=[new_code_cell("x = 1")])

@@ -13,7 +13,8 @@ import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 from tiny_book import ROOT, make_book
 
-from fmabs_lite.lesson.questions import QuestionError, read_questions
+from fmabs_lite.lesson import questions
+from fmabs_lite.lesson.questions import QuestionError, in_full, read_questions, told_apart, verdict
 from fmabs_lite.lesson.records import Record, book_yaml, committed
 from fmabs_lite.press.plan import _book_files_read, toc
 
@@ -156,6 +157,34 @@ def test_a_wrong_line_is_named(book, entry, message):
     book(entry)
     with pytest.raises(QuestionError, match=f"open_questions.yml, .*{message}"):
         read_questions(HELD)
+
+
+def test_the_verdict_follows_from_the_intervals(book):
+    seen = ENTRY | {"id": "A2", "measured": [], "seen": "In a figure."}
+    book(ENTRY, seen, ENTRY | {"id": "A3", "measured": []})
+    one, other, third = read_questions(HELD)
+    assert not told_apart(one) and verdict(one) == "not told apart"  # -4.5 to +0.5
+    assert (verdict(other), verdict(third)) == ("seen in another way", "not run")
+    far = [{"auroc": run["auroc"] + 0.1} for run in ROWS["more"]]
+    (one, *_) = read_questions({"03_three": record(rows=ROWS | {"more": far})})
+    assert told_apart(one) and verdict(one) == "told apart"
+
+
+def test_a_question_in_full_has_what_is_known_and_no_more(book, monkeypatch):
+    said = []
+    monkeypatch.setattr(questions, "say", said.append)
+    book(ENTRY | {"paper_says": "nothing"})
+    found = read_questions(HELD)
+    lines = in_full(found[0]).splitlines()
+    assert lines[0] == "- **The paper:** nothing"
+    assert lines[2] == "- **Our reading:** A sentence. (in 03)"
+    assert lines[-1].startswith("- **Ours minus the other,** AUROC: -2.0 points (95 % interval")
+    assert not any("authors' code" in line or "Seen" in line for line in lines)
+    questions.unfold(found, "loss")
+    assert said[0].startswith("<details><summary><b>A1</b> A sentence. <i>not told apart</i>")
+    assert in_full(found[0]) in said[0] and said[0].endswith("</details>")
+    questions.unfold(found, "score")
+    assert said[1] == ""
 
 
 def test_two_questions_with_one_id_are_refused(book):
