@@ -120,6 +120,21 @@ def build(values: tuple[str, ...], **others) -> None:
 
 
 @main.command()
+@click.option("--profile", default="cpu", show_default=True, help="Whose sizes to take.")
+@click.option("--seconds", default=2.0, show_default=True, type=click.FloatRange(0.1))
+def bench(profile: str, seconds: float) -> None:
+    """Measure what this machine trains: samples a second of each chapter's system."""
+    from fmabs_lite.lesson.records import device
+    from fmabs_lite.press.bench import measure_all
+    from fmabs_lite.press.comparison import in_columns
+
+    click.echo(f"On {device()}, some training steps at the sizes of profile {profile}:\n")
+    head = ["chapter", "sample", "batch", "precision", "plain /s", "boosted /s", "a network"]
+    rows = measure_all(_repo(), profile, seconds)
+    click.echo("\n".join(in_columns([head, *rows])))
+
+
+@main.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--data", default="", metavar="DIR", help="Real data sets; else drawn ones.")
 @click.option("--workers", type=click.IntRange(1), help="Processes; else one a GPU or two cores.")

@@ -2,21 +2,29 @@
 
 A cell that is finished has its measured seconds. Any other is taken to cost as much as the sweep's
 finished cells, on average; where there are none, as much as a run or record of the same chapter; in
-proportion to the number of seeds and of steps. `category` makes no difference to that; where any
-other value differs, the cost is unknown. Runs that went on from a checkpoint count for nothing:
-their seconds are those of their last part.
+proportion to the number of seeds and of steps. `category` makes no difference to that. Where any
+other value differs, some training steps are taken here and now (see `bench`), and a cell costs as
+many networks as it has rows and seeds; without a parameter `rows` their number is not known, and
+the cost is not either. Runs that went on from a checkpoint count for nothing: the part that was
+killed is not in their seconds.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from fmabs_lite.lesson import records
 from fmabs_lite.lesson.records import RecordError, read_json
 from fmabs_lite.press.plan import Chapter
 from fmabs_lite.press.runner import is_finished, read_state
 from fmabs_lite.press.sweep import Sweep, claimed_by
+
+if TYPE_CHECKING:
+    from fmabs_lite.press.bench import Rate
 
 SAME_COST = {"category"}
 
@@ -78,7 +86,7 @@ def cell_cost(repo: Path, sweep: Sweep, chapter: Chapter) -> Cost:
     if measured:
         part = ", its last part only" if measured["resumed"] else ""
         return Cost(measured["seconds"], f"measured{part}", _on(measured))
-    return _from_cells(sweep, chapter) or _from_runs(repo, chapter)
+    return _from_cells(sweep, chapter) or _from_runs(repo, chapter) or _from_bench(chapter)
 
 
 def _from_cells(sweep: Sweep, chapter: Chapter) -> Cost | None:
@@ -95,19 +103,36 @@ def _from_cells(sweep: Sweep, chapter: Chapter) -> Cost | None:
     return Cost(sum(known) / len(known), source, device)
 
 
-def _from_runs(repo: Path, chapter: Chapter) -> Cost:
-    why = "no whole run of this chapter has been measured"
+def _from_bench(chapter: Chapter) -> Cost:
+    from fmabs_lite.press.bench import SYSTEMS
+
+    values = chapter.provenance["parameters"]
+    if chapter.name not in SYSTEMS or "seeds" not in values:
+        return Cost(None, "no whole run of this chapter has been measured")
+    rate = _rate(chapter.name, json.dumps({**values, "seeds": [], "rows": []}, sort_keys=True))
+    one = values["steps"] * values["batch_size"] / (rate.boosted or rate.plain)
+    if not values.get("rows"):
+        return Cost(None, f"a network takes {one:.0f} s; how many there are is not known")
+    many = len(values["seeds"]) * len(values["rows"])
+    source = f"{many} network(s), by some steps taken now"
+    return Cost(many * one, source, f"this {records.device()}")
+
+
+@cache
+def _rate(name: str, values: str) -> Rate:
+    from fmabs_lite.press.bench import rate_of
+
+    return rate_of(name, json.loads(values))
+
+
+def _from_runs(repo: Path, chapter: Chapter) -> Cost | None:
     for place, provenance in _measured_runs(repo, chapter):
-        if provenance["resumed"]:
-            why = f"{place} went on from a checkpoint"
-            continue
         times = how_many_times(chapter.provenance["parameters"], provenance["parameters"])
-        if times is None:
-            why = f"{place} has other values"
+        if provenance["resumed"] or times is None:
             continue
         source = f"extrapolated from {place}, {times:.3g} times its seeds and steps"
         return Cost(provenance["seconds"] * times, source, _on(provenance))
-    return Cost(None, why)
+    return None
 
 
 def _measured_runs(repo: Path, chapter: Chapter) -> list[tuple[str, dict[str, Any]]]:

@@ -1,0 +1,86 @@
+"""What a machine trains: each chapter's own system is measured, a cell's cost reckoned by it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from click.testing import CliRunner
+
+from fmabs_lite.press import bench, cli, costs
+from fmabs_lite.press.bench import SYSTEMS, Rate, rate_of
+from fmabs_lite.press.plan import Settings, chapters, plan
+from fmabs_lite.press.sweep import read_sweep
+
+ROOT = bench.Path(__file__).resolve().parents[2]
+TINY = {
+    "10_draem": dict(size=32, width=4, disc_width=4, window=3),
+    "11_mnad": dict(ped2_size=[16, 24], width=4, items=2, frames=4),
+    "12_pkgnet": dict(cube=16, width=4),
+    "13_jigsaw": dict(size=16, width=4, frames=4),
+    "08_the_loss": dict(size=16, width=4, code=8),
+}
+
+
+@pytest.mark.parametrize("chapter", TINY)
+def test_plain_and_boosted_steps_are_counted(chapter):
+    found = rate_of(chapter, TINY[chapter] | {"batch_size": 2, "precision": "fp32"}, seconds=0.01)
+    assert found.plain > 0 and found.boosted > 0 and found.precision == "fp32"
+
+
+def test_speed_counts_samples_and_leaves_the_first_steps_out(monkeypatch):
+    """A clock that ticks once a look: three looks a second."""
+    ticks = iter(range(1000))
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: next(ticks) / 3)
+    values = TINY["11_mnad"] | {"batch_size": 2, "precision": "fp32"}
+    detector = SYSTEMS["11_mnad"].build(values)
+    batch = bench.torch.zeros(2, *SYSTEMS["11_mnad"].sample(values), dtype=bench.torch.uint8)
+    # Begun at tick 0, looked at ticks 1, 2 and 3 after a step each; the end is read at tick 4.
+    assert bench.speed(detector, batch, "fp32", 1.0) == pytest.approx(3 * 2 / (4 / 3))
+
+
+def test_every_system_is_built_from_its_chapters_parameters():
+    """At the sizes of every profile, on shapes alone where it is large."""
+    assert set(SYSTEMS) <= set(chapters(ROOT))
+    for profile in ("quick", "cpu", "full"):
+        for chapter in plan(ROOT, list(SYSTEMS), Settings(profile)):
+            values, system = chapter.provenance["parameters"], SYSTEMS[chapter.name]
+            assert all(isinstance(side, int) for side in system.sample(values))
+            if profile == "quick" and system.at:
+                network = system.build(values).network
+                assert network.get_submodule(system.at) is not None
+
+
+SWEEP = """\
+chapter: 11_mnad
+profile: quick
+grid: {seeds: [[0], [1]]}
+fixed: {steps: 50, batch_size: 4, width: 17}
+"""
+
+
+def test_a_dry_run_says_what_a_network_takes_where_nothing_was_run(tmp_path, monkeypatch):
+    path = tmp_path / "mine.yml"
+    path.write_text(SWEEP)
+    monkeypatch.setattr(bench, "rate_of", lambda name, values: Rate(20.0, 10.0, "fp32"))
+    costs._rate.cache_clear()
+    sweep = read_sweep(ROOT, path)
+    for chapter in sweep.cells.values():
+        known = chapter.provenance["parameters"]
+        known.pop("rows", None)
+        cost = costs._from_bench(chapter)
+        assert cost.seconds is None and "a network takes 20 s; how many" in cost.source
+        known["rows"] = ["a", "b", "c"]
+        cost = costs._from_bench(chapter)
+        assert cost.seconds == 3 * 50 * 4 / 10 and cost.source.startswith("3 network(s)")
+    costs._rate.cache_clear()
+
+
+def test_the_command_prints_a_line_for_each_chapter(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(bench, "rate_of", lambda name, values, seconds: Rate(20.0, 0.0, "bf16"))
+    result = CliRunner().invoke(cli.main, ["bench", "--profile", "quick"])
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert len(lines) == 3 + len(SYSTEMS) and "some training steps" in lines[0]
+    assert re.search(r"11_mnad +5×1×\d+×\d+ +4 +bf16 +20.0 +– ", result.output)
