@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fmabs_lite.lesson.seeds import spread
-
 # Okabe and Ito's palette: told apart with any colour vision, and in print.
 PALETTE = {
     "teacher": "#0072B2",
@@ -38,24 +36,6 @@ def table(rows: Sequence[dict], caption: str = "") -> None:
     lines = ["| " + " | ".join(keys) + " |", "|" + "---|" * len(keys)]
     lines += ["| " + " | ".join(str(row[key]) for key in keys) + " |" for row in rows]
     say("\n".join(lines) + (f"\n\n{caption}" if caption else ""))
-
-
-def result_table(rows: dict, columns: dict[str, str], first: str, caption: str) -> None:
-    """Display results as a table: one row a detector, mean ± deviation over seeds, in percent.
-
-    Args:
-        rows: name of the detector to a list with one dict of shares for each seed.
-        columns: key in those dicts to the column's title.
-        first: title of the column of names.
-    """
-    table(
-        [
-            {first: name} | {title: spread([run[key] for run in runs])
-                             for key, title in columns.items()}
-            for name, runs in rows.items()
-        ],
-        caption,
-    )  # fmt: skip
 
 
 def use_style() -> None:

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from fmabs_lite.lesson import records
 from fmabs_lite.lesson.records import RecordError, read_json
+from fmabs_lite.press.claims import claimed_by
 from fmabs_lite.press.plan import Chapter
 from fmabs_lite.press.runner import is_finished, read_state
-from fmabs_lite.press.sweep import Sweep, claimed_by
+from fmabs_lite.press.sweep import Sweep
 
 if TYPE_CHECKING:
     from fmabs_lite.press.bench import Rate

@@ -9,15 +9,12 @@ the chapter's record too if asked; cells that the record holds already are not r
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import itertools
 import json
 import os
 import re
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +25,7 @@ from typing import Any
 from fmabs_lite.lesson import records
 from fmabs_lite.lesson.cells import JOINED
 from fmabs_lite.lesson.records import cell_key, read_json, write_cells, write_json
+from fmabs_lite.press.claims import CellError, claim, claimed_by
 from fmabs_lite.press.plan import (
     Chapter,
     RunError,
@@ -55,10 +53,6 @@ LONGEST_NAME = 120  # characters of a cell's name; file systems end at 255 bytes
 GROUP = 2  # cores of a process on a machine without a GPU
 PATIENCE = 5.0  # seconds that a worker waits for a cell that somebody else runs, before it gives up
 ANSWER = 20.0  # seconds in which a scheduler is to answer
-
-
-class CellError(ValueError):
-    """A cell that could not be run: the message says what went wrong, and where."""
 
 
 @dataclass
@@ -155,65 +149,6 @@ def cell_name(values: dict[str, Any]) -> str:
 
 def _in_words(value: Any) -> str:
     return "+".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-# --- who may run a cell
-
-
-@contextmanager
-def claim(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
-    """Claim a cell (by its folder) for as long as the block lasts; wait for it if asked to.
-
-    Gives the claim's file descriptor, or None if somebody else has the cell. A process that gets
-    the descriptor shares the claim: it ends when the last of them has closed it, or is dead. Its
-    file, `claims/<cell>` beside the cells, stays; it says who claimed the cell last.
-
-    Raises CellError where the file system keeps no locks.
-    """
-    path = claim_file(folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        if not _locked(file, path, patience):
-            yield None
-            return
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield file.fileno()
-
-
-def claim_file(folder: Path) -> Path:
-    """The file on which a cell's claim is a lock: outside its folder, which may be cleared."""
-    return folder.parent / "claims" / folder.name
-
-
-def _locked(file: Any, path: Path, patience: float) -> bool:
-    end = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                return False
-            time.sleep(0.1)
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-                raise
-            raise CellError(
-                f"{path} is on a file system that keeps no locks ({error.strerror}), so two sweeps "
-                "could run one cell; work in a checkout on one that does (Lustre: mounted with "
-                "the option flock)"
-            ) from None
-
-
-def claimed_by(folder: Path) -> str:
-    """Who runs a cell now, in words; nothing if nobody does."""
-    path = claim_file(folder)
-    if not path.exists():
-        return ""
-    with claim(folder) as held:
-        return "" if held is not None else path.read_text().strip() or "somebody"
 
 
 # --- one cell, in a worker

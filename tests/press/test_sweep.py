@@ -23,10 +23,11 @@ from tiny_sweep import execute, make_sweep, noted
 
 from fmabs_lite.lesson.records import read_json, write_json
 from fmabs_lite.press import cli, costs, sweep
+from fmabs_lite.press.claims import CellError, claim, claimed_by
 from fmabs_lite.press.comparison import read_runs
 from fmabs_lite.press.plan import RunError
 from fmabs_lite.press.runner import clear_changed, cores, execute_chapter, read_state
-from fmabs_lite.press.sweep import CellError, cell_name, claim, claimed_by, read_sweep, run_sweep
+from fmabs_lite.press.sweep import cell_name, read_sweep, run_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 READY = sorted((ROOT / "book" / "sweeps").glob("*.yml"))

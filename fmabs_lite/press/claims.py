@@ -1,0 +1,73 @@
+"""Who may run a cell of a sweep: a lock that the kernel takes back when its holders are dead."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class CellError(ValueError):
+    """A cell that could not be run: the message says what went wrong, and where."""
+
+
+@contextmanager
+def claim(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
+    """Claim a cell (by its folder) for as long as the block lasts; wait for it if asked to.
+
+    Gives the claim's file descriptor, or None if somebody else has the cell. A process that gets
+    the descriptor shares the claim: it ends when the last of them has closed it, or is dead. Its
+    file, `claims/<cell>` beside the cells, stays; it says who claimed the cell last.
+
+    Raises CellError where the file system keeps no locks.
+    """
+    path = claim_file(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        if not _locked(file, path, patience):
+            yield None
+            return
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield file.fileno()
+
+
+def claim_file(folder: Path) -> Path:
+    """The file on which a cell's claim is a lock: outside its folder, which may be cleared."""
+    return folder.parent / "claims" / folder.name
+
+
+def _locked(file: Any, path: Path, patience: float) -> bool:
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.1)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+                raise
+            raise CellError(
+                f"{path} is on a file system that keeps no locks ({error.strerror}), so two sweeps "
+                "could run one cell; work in a checkout on one that does (Lustre: mounted with "
+                "the option flock)"
+            ) from None
+
+
+def claimed_by(folder: Path) -> str:
+    """Who runs a cell now, in words; nothing if nobody does."""
+    path = claim_file(folder)
+    if not path.exists():
+        return ""
+    with claim(folder) as held:
+        return "" if held is not None else path.read_text().strip() or "somebody"
