@@ -5,8 +5,8 @@ thing at a time.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -102,15 +102,27 @@ class Runs:
         if key not in self._kept:
             detector = build()
             file = quote("-".join(map(str, (self.name, *key))), safe="")
-            with shared(file) if name == "teacher" else nullcontext(file) as checkpoint:
+            with shared(file) as checkpoint:
                 fit(detector, self.train, seed=batches, checkpoint=checkpoint, **settings)
             self._kept[key] = detector
         return self._kept[key]
 
 
+def asked(rows: Sequence[str], known: Iterable[str]) -> list[str]:
+    """The rows to train, in the order of a chapter's own: those asked for, or all if none is.
+
+    Raises:
+        ValueError: for a row that the chapter does not have.
+    """
+    known = list(known)
+    if strange := [row for row in rows if row not in known]:
+        raise ValueError(f"rows: there is no {strange[0]!r}; there are {', '.join(known)}.")
+    return [row for row in known if row in rows or not rows]
+
+
 @contextmanager
 def shared(name: str) -> Iterator[str | Path]:
-    """The checkpoint of a network that several cells of a sweep need: trained by one, for all.
+    """The checkpoint of a network that several cells of a sweep may need: trained once, for all.
 
     The first to come trains it, the others wait. Outside of a sweep it is the name itself.
     """

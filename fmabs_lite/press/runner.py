@@ -302,7 +302,7 @@ def work(source: str, target: str, overrides: str, profile: str, held: str = "[]
 
     try:
         papermill.execute_notebook(
-            without_opening(Path(source), profile),
+            as_asked(Path(source), profile, json.loads(overrides)),
             target,
             json.loads(overrides),
             kernel_name="python3",
@@ -324,19 +324,28 @@ def work(source: str, target: str, overrides: str, profile: str, held: str = "[]
     return ""
 
 
-def without_opening(source: Path, profile: str) -> Any:
-    """Read a chapter; leave out its cells tagged `opening` while it makes its first record.
+def as_asked(source: Path, profile: str, overrides: dict[str, Any]) -> Any:
+    """Read a chapter; leave out the cells that this run cannot or need not execute.
 
-    A chapter may open with what its record holds. The run that makes the first one has nothing to
-    open with yet.
+    A chapter may open with what its record holds, in cells tagged `opening`: the run that makes the
+    first record has nothing to open with yet. And a run of some rows only, a sweep's cell, ends
+    with the cell tagged `rows`, which trains and keeps them: the rest is about all of them.
     """
     import nbformat
 
     notebook = nbformat.read(source, as_version=4)
     made = any((source.parent / "records").glob(f"{source.stem}.*.json"))
-    if profile in records.PROFILES and not made:
-        notebook.cells = [c for c in notebook.cells if "opening" not in c.metadata.get("tags", [])]
+    some = bool(overrides.get("rows"))
+    if some or (profile in records.PROFILES and not made):
+        notebook.cells = [cell for cell in notebook.cells if "opening" not in tags_of(cell)]
+    if some:
+        last = [n for n, cell in enumerate(notebook.cells) if "rows" in tags_of(cell)]
+        notebook.cells = notebook.cells[: last[-1] + 1 if last else None]
     return notebook
+
+
+def tags_of(cell: Any) -> list[str]:
+    return cell.metadata.get("tags", [])
 
 
 def describe(error: Any) -> str:

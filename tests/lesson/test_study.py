@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 import fmabs_lite.lesson.study as study_module
+import fmabs_lite.training as training
 from fmabs_lite.attention import SpatioChannelAttention
 from fmabs_lite.data.brightness import brightness
 from fmabs_lite.data.drawn import minis
 from fmabs_lite.data.mvtec import MVTecAD
-from fmabs_lite.lesson.study import Study
+from fmabs_lite.lesson.study import Study, asked
 from fmabs_lite.metrics import auroc
 from fmabs_lite.mimicry import Boosted
 from fmabs_lite.models import AutoEncoder, Reconstruction
@@ -203,3 +204,23 @@ def test_maps_are_smoothed_by_sigma_and_errors_are_not(root):
 def test_the_names_of_its_own_detectors_are_refused(shared):
     with pytest.raises(ValueError, match="'control'.*choose another"):
         shared.student("control", 0, plain_mimicry)
+
+
+def test_rows_are_asked_for_by_name_and_come_in_their_own_order():
+    assert asked([], ["a", "b", "c"]) == ["a", "b", "c"]
+    assert asked(["c", "a"], iter(["a", "b", "c"])) == ["a", "c"]
+    with pytest.raises(ValueError, match="rows: there is no 'd'; there are a, b, c"):
+        asked(["a", "d"], ["a", "b", "c"])
+
+
+def test_cells_of_a_sweep_train_what_they_share_once(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("FMABS_SHARED_DIR", str(tmp_path / "shared"))
+    steps, step = [], training.Descent.__call__
+    monkeypatch.setattr(training.Descent, "__call__", lambda *a: steps.append(1) or step(*a))
+    first, second = study(root), study(root)
+    one, other = first.teacher(0), second.teacher(0)
+    assert torch.equal(weights(one), weights(other)) and len(steps) == 3
+    second.student("mimics", 0, plain_mimicry)
+    assert len(steps) == 6
+    names = sorted(path.name for path in (tmp_path / "shared").glob("*.pt"))
+    assert names == ["screw-mimics-0-3.pt", "screw-teacher-0-3.pt"]

@@ -39,7 +39,7 @@ from fmabs_lite.press.plan import (
     plan,
     read_notebook,
 )
-from fmabs_lite.press.runner import clear_changed, commit_of, cores, run, without_opening
+from fmabs_lite.press.runner import as_asked, clear_changed, commit_of, cores, run
 
 READS_ALL = "print(data, steps, rate, name)"
 
@@ -319,12 +319,26 @@ def test_the_first_record_is_made_without_the_cells_that_open_with_it(tmp_path):
     source.write_text(json.dumps(content))
 
     def cells(profile: str) -> int:
-        return len(without_opening(source, profile).cells)
+        return len(as_asked(source, profile, {}).cells)
 
     assert (cells("quick"), cells("cpu")) == (3, 2)
     (tmp_path / "book" / "records").mkdir()
     (tmp_path / "book" / "records" / "ch.cpu.json").write_text("{}")
     assert cells("cpu") == 3
+
+
+def test_a_run_of_some_rows_ends_where_they_are_kept(tmp_path):
+    make_book(tmp_path, ch="keep()")
+    source = tmp_path / "book" / "ch.ipynb"
+    content = json.loads(source.read_text())
+    opening, rows, rest = (dict(content["cells"][2], id=name) for name in ("o", "r", "x"))
+    opening["metadata"], rows["metadata"] = {"tags": ["opening"]}, {"tags": ["fold", "rows"]}
+    content["cells"] += [opening, rows, rest]
+    source.write_text(json.dumps(content))
+    whole = ["title", "parameters", "work", "o", "r", "x"]
+    for asked, expected in ((None, whole), ([], whole), (["a"], [*whole[:3], "r"])):
+        cells = as_asked(source, "quick", {"rows": asked}).cells
+        assert [cell.id for cell in cells] == expected
 
 
 TRAINS = """\

@@ -12,7 +12,8 @@ from fmabs_lite.press.checks.notebook import Cell, Notebook, called_name, typed_
 from fmabs_lite.press.folding import FOLD, OF_EDITORS
 
 TAGS = {
-    "setup", "parameters", "fold", "defines", "idea", "exercise", "opening", "raises-exception",
+    "setup", "parameters", "fold", "defines", "idea", "exercise", "opening", "rows",
+    "raises-exception",
     "hide-output", "remove-input", "remove-output", "remove-cell",
 }  # fmt: skip
 HEADINGS = (
