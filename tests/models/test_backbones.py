@@ -358,7 +358,7 @@ def test_a_files_code_is_not_run(tmp_path):
     torch.save({"a": Code(trace)}, path)
     with pytest.raises(ValueError, match="code.pth cannot be read.*more than a state_dict"):
         Backbone("resnet18", path)
-    path.write_bytes(pickle.dumps({"a": Code(trace)}))
+    path.write_bytes(pickle.dumps({"a": Code(trace)}, protocol=2))
     with pytest.raises(ValueError, match="code.pth cannot be read.*more than a state_dict"):
         Backbone("resnet18", path)
     assert not trace.exists()
