@@ -232,11 +232,21 @@ def run_one(
         "seconds": spent,
         "finished": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "commit": commit_of(chapter.notebook.parent),
+        **precision_of(chapter),
     }
     state = {**read_state(chapter), "measured": measured, "seconds": spent}
     state.pop("spent", None)
     write_json(chapter.folder / "run.json", state)
     return Outcome(chapter.name, "done", spent)
+
+
+def precision_of(chapter: Chapter) -> dict[str, str]:
+    """The precision that this machine chose for a chapter that leaves it open, by name."""
+    if chapter.provenance["parameters"].get("precision") != "auto":
+        return {}
+    from fmabs_lite.training import best_device, chosen_precision
+
+    return {"precision": chosen_precision("auto", best_device())}
 
 
 def commit_of(folder: Path) -> str:

@@ -39,7 +39,14 @@ from fmabs_lite.press.plan import (
     plan,
     read_notebook,
 )
-from fmabs_lite.press.runner import as_asked, clear_changed, commit_of, cores, run
+from fmabs_lite.press.runner import (
+    as_asked,
+    clear_changed,
+    commit_of,
+    cores,
+    precision_of,
+    run,
+)
 
 READS_ALL = "print(data, steps, rate, name)"
 
@@ -381,3 +388,12 @@ def test_a_run_names_its_commit(tmp_path):
     assert commit_of(tmp_path) == ""  # no repository
     known = r"[0-9a-f]{12}\+?" if (ROOT / ".git").exists() else ""
     assert re.fullmatch(known, commit_of(ROOT))
+
+
+def test_a_run_names_the_precision_that_the_machine_chose(repo, monkeypatch):
+    monkeypatch.setattr("fmabs_lite.training.chosen_precision", lambda name, device: "fp16")
+    chapter = plan(repo, ["01_one"], settings(repo))[0]
+    assert precision_of(chapter) == {}
+    for named, found in (("bf16", {}), ("auto", {"precision": "fp16"})):
+        chapter.provenance["parameters"]["precision"] = named
+        assert precision_of(chapter) == found
