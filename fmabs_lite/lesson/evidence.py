@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fmabs_lite.lesson.cells import paired
 from fmabs_lite.lesson.plots import say, table
 from fmabs_lite.lesson.records import Record, load_record
 from fmabs_lite.lesson.seeds import Difference, Interval, Ratio, difference, ratio, spread
@@ -42,6 +43,7 @@ class Evidence:
         self, rows: Mapping[str, Sequence[dict]], columns: Mapping[str, str], basis: str = ""
     ):
         self.rows, self.columns, self.basis = rows, columns, basis
+        self.seeds: Mapping[str, list] = {}  # of each row, where they differ (see `cells`)
         self.asked: dict[tuple[str, ...], Interval] = {}
 
     def each(self, row: str, key: str = "") -> np.ndarray:
@@ -64,12 +66,12 @@ class Evidence:
     def gap(self, row: str, other: str, key: str = "", other_key: str = "") -> Difference:
         """One row minus another, seed by seed, in points."""
         key = self._key(key)
-        found = difference(self.each(row, key), self.each(other, other_key or key))
+        found = difference(*self._pair(row, other, key, other_key or key))
         return self.asked.setdefault((row, other, key, other_key or key), found)
 
     def ratio(self, row: str, other: str, key: str, other_key: str = "") -> Ratio:
         """One row over another, seed by seed, of numbers without a natural unit."""
-        found = ratio(self.each(row, key), self.each(other, other_key or key))
+        found = ratio(*self._pair(row, other, key, other_key or key))
         return self.asked.setdefault((row, other, key, other_key or key, "ratio"), found)
 
     def against(self, row: str, other: str, key: str = "") -> str:
@@ -199,6 +201,11 @@ class Evidence:
              f"{gap.high:+.1f}){printed}.", seen],
         )  # fmt: skip
 
+    def _pair(self, row: str, other: str, key: str, other_key: str) -> tuple[list, list]:
+        """The numbers of the seeds that both rows have."""
+        numbers = self.each(row, key), self.each(other, other_key)
+        return paired(*numbers, self.seeds, row, other)
+
     def _key(self, key: str) -> str:
         return key or next(iter(self.columns))
 
@@ -218,10 +225,16 @@ class Held(Evidence):
     def __init__(self, record: Record, columns: Mapping[str, str], at: Sequence[str], on: str):
         super().__init__(reduce(getitem, at, record.results), columns, basis_of(record, on))
         self.record, self.results, self.used = record, record.results, record.parameters
+        self.seeds = record.results.get("seeds", {})
 
 
 def evidence(
-    chapter: str, columns: Mapping[str, str], *, on: str = "", at: Sequence[str] = ("rows",)
+    chapter: str,
+    columns: Mapping[str, str],
+    *,
+    on: str = "",
+    at: Sequence[str] = ("rows",),
+    where: dict[str, Any] | None = None,
 ) -> Held:
     """The evidence in the committed record of a chapter, such as "10_draem".
 
@@ -229,10 +242,11 @@ def evidence(
         columns: see `Evidence`.
         on: the data set the rows are about, such as "ped2"; the record's first if empty.
         at: where the rows stand in the record's results.
+        where: of a record of cells, the values of those that are meant, as {"category": "tire"}.
     Raises:
         RecordError: if there is no record; it names the command that makes one.
     """
-    return Held(load_record(chapter), columns, at, on)
+    return Held(load_record(chapter, where=where), columns, at, on)
 
 
 def demonstration(

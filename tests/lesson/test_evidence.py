@@ -166,10 +166,21 @@ def record(data: dict, **used) -> Record:
     ],
 )  # fmt: skip
 def test_what_a_record_rests_on(data, used, on, expected, monkeypatch):
-    monkeypatch.setattr(module, "load_record", lambda chapter: record(data, **used))
+    monkeypatch.setattr(module, "load_record", lambda chapter, where: record(data, **used))
     held = evidence("10_x", COLUMNS, on=on)
     assert held.basis == expected and held.used["steps"] == 600
     assert evidence("10_x", COLUMNS, on=on, at=("Ped2", "rows")).rows is ROWS
+
+
+def test_rows_of_cells_are_compared_over_the_seeds_that_both_have(monkeypatch):
+    short = record({"mvtec": "ab"}, category="screw", size=128)
+    short.results["rows"] = ROWS | {"plain": ROWS["plain"][:2]}
+    short.results["seeds"] = {"plain": [0, 2], "boosted": [0, 1, 2]}
+    asked = []
+    monkeypatch.setattr(module, "load_record", lambda chapter, where: asked.append(where) or short)
+    held = evidence("10_x", COLUMNS, where={"category": "screw"})
+    assert held.gap("boosted", "plain") == difference([0.30, 0.32], [0.20, 0.22])
+    assert held.gap("boosted", "trivial").seeds == 3 and asked == [{"category": "screw"}]
 
 
 def test_a_demonstration_says_that_it_is_one(said):
