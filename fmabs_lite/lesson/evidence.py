@@ -180,7 +180,7 @@ class Evidence:
     def _unasked(self, detector: str, trivial: str, key: str) -> str:
         ours, theirs = (spread(self.each(row, key)) for row in (detector, trivial))
         return (
-            f"**Cannot be asked here.** In {{title}} *{detector}* does not beat *{trivial}* "
+            f"**Cannot be asked here.** In {{title}} *{detector}* is not shown to beat *{trivial}* "
             f"({ours} against {theirs} %): what is added to it tells nothing about the method."
         )
 
