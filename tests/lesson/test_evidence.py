@@ -141,7 +141,8 @@ def test_a_verdict_that_hurts(held, said):
 def test_no_verdict_where_the_detector_does_not_detect(held, said):
     """By PRO the plain detector equals the trivial one, so no interval of a boost may follow."""
     held.verdict("Does it help?", "boosted", "plain", "pro", beats=("plain", "trivial"))
-    assert "**Cannot be asked here.** In PRO *plain* is not shown to beat *trivial* (50.0" in said[-1]
+    expected = "**Cannot be asked here.** In PRO *plain* is not shown to beat *trivial* (50.0"
+    assert expected in said[-1]
     assert "interval" not in said[-1] and "Measured" not in said[-1]
 
 
