@@ -87,7 +87,8 @@ def cell_cost(repo: Path, sweep: Sweep, chapter: Chapter) -> Cost:
     if measured:
         part = ", its last part only" if measured["resumed"] else ""
         return Cost(measured["seconds"], f"measured{part}", _on(measured))
-    return _from_cells(sweep, chapter) or _from_runs(repo, chapter) or _from_bench(chapter)
+    known = _from_cells(sweep, chapter) or _from_runs(repo, chapter)
+    return known if known.seconds is not None else _from_bench(chapter) or known
 
 
 def _from_cells(sweep: Sweep, chapter: Chapter) -> Cost | None:
@@ -104,12 +105,12 @@ def _from_cells(sweep: Sweep, chapter: Chapter) -> Cost | None:
     return Cost(sum(known) / len(known), source, device)
 
 
-def _from_bench(chapter: Chapter) -> Cost:
+def _from_bench(chapter: Chapter) -> Cost | None:
     from fmabs_lite.press.bench import SYSTEMS
 
     values = chapter.provenance["parameters"]
-    if chapter.name not in SYSTEMS or "seeds" not in values:
-        return Cost(None, "no whole run of this chapter has been measured")
+    if chapter.name not in SYSTEMS:
+        return None
     rate = _rate(chapter.name, json.dumps({**values, "seeds": [], "rows": []}, sort_keys=True))
     one = values["steps"] * values["batch_size"] / (rate.boosted or rate.plain)
     if not values.get("rows"):
@@ -126,14 +127,19 @@ def _rate(name: str, values: str) -> Rate:
     return rate_of(name, json.loads(values))
 
 
-def _from_runs(repo: Path, chapter: Chapter) -> Cost | None:
+def _from_runs(repo: Path, chapter: Chapter) -> Cost:
+    why = "no whole run of this chapter has been measured"
     for place, provenance in _measured_runs(repo, chapter):
+        if provenance["resumed"]:
+            why = f"{place} went on from a checkpoint"
+            continue
         times = how_many_times(chapter.provenance["parameters"], provenance["parameters"])
-        if provenance["resumed"] or times is None:
+        if times is None:
+            why = f"{place} has other values"
             continue
         source = f"extrapolated from {place}, {times:.3g} times its seeds and steps"
         return Cost(provenance["seconds"] * times, source, _on(provenance))
-    return None
+    return Cost(None, why)
 
 
 def _measured_runs(repo: Path, chapter: Chapter) -> list[tuple[str, dict[str, Any]]]:
@@ -151,7 +157,7 @@ def _measured_runs(repo: Path, chapter: Chapter) -> list[tuple[str, dict[str, An
                 continue
             if path is record or "measured" in content:
                 whole = content.get("provenance", {}) | content.get("measured", {})
-                found += [(f"{place} in profile {profile}", whole)] if whole else []
+                found += [(f"{place} in profile {profile}", whole)] if "resumed" in whole else []
     return found
 
 
