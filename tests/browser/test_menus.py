@@ -31,8 +31,9 @@ PANELS = {
 }  # fmt: skip
 SEARCH = ".search-button__button"
 # Where a finger reaches what a selector names: once nothing slides any more, the middle of each
-# element that is in the window and on top there.
+# element that is in the window and on top there. What a click set off begins with the next frame.
 PLACES = """(async selector => {
+  for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
   for (let moving; (moving = document.getAnimations()).length;)  // one may follow on another
     await Promise.allSettled(moving.map(each => each.finished));
   return [...document.querySelectorAll(selector)].flatMap(element => {
@@ -95,7 +96,7 @@ class Tab:
 
     def arrives(self, page: str) -> bool:
         """Whether the tab soon shows an address, with all that belongs to the page."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while time.monotonic() < end:
             if self.run("location.href + ' ' + document.readyState") == f"{page} complete":
                 return True
@@ -115,7 +116,9 @@ class Tab:
         if not (seen := self.places(links)):
             (place,) = self.places(button)
             self.click(**place)
-            seen = self.places(links)
+            end = time.monotonic() + 3  # a busy machine is slow to open it
+            while not (seen := self.places(links)) and time.monotonic() < end:
+                time.sleep(0.1)
         return seen
 
 
