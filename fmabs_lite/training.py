@@ -48,7 +48,7 @@ def to_float(batch: Tensor, device: torch.device) -> Tensor:
             f"The data are {found}; give a tensor of uint8 in 0…255. Floats in [0, 1] become that "
             "by (255 * images).round().to(torch.uint8)."
         )
-    return batch.to(device).float().div_(255)
+    return batch.to(device, non_blocking=True).float().div_(255)
 
 
 def fit(
@@ -101,6 +101,8 @@ def fit(
         losses = keeper.load()
         for done in tqdm(range(losses.count + 1, steps + 1), desc=keeper.name, leave=False):
             chosen = torch.randint(len(data), (batch_size,), generator=draws)
+            if isinstance(data, Tensor):
+                chosen = chosen.to(device, non_blocking=True)
             losses.add(descent(to_float(data[chosen], device)))
             keeper.save(losses)
             if watch is not None:

@@ -3,6 +3,8 @@
 After Zavrtanik, Kristan and Skočaj, ICCV 2021, and the settings of its released code. All works
 on batches, on the device of the images. The parameters are drawn for each image by itself, and on
 the CPU: they are few beside the pixels, and one seed gives the same anomalies on every device.
+Nothing is read back from there, and what goes there is `sent`, so that the CPU is never kept
+waiting for a GPU.
 """
 
 import math
@@ -25,9 +27,14 @@ class Corrupted(NamedTuple):
     mask: Tensor  # bool (B, 1, H, W), True where the input was overwritten
 
 
+def sent(drawn: Tensor, like: Tensor) -> Tensor:
+    """What was drawn on the CPU, on the device of `like`, without waiting until it is there."""
+    return drawn.to(like.device, non_blocking=True)
+
+
 def uniform(low: float, high: float, *shape: int, like: Tensor) -> Tensor:
     """Numbers in [low, high), drawn on the CPU, then moved to the device of `like`."""
-    return (low + (high - low) * torch.rand(shape)).to(like.device, non_blocking=True)
+    return sent(low + (high - low) * torch.rand(shape), like)
 
 
 def corrupt(images: Tensor, textures: Tensor, share: float = 0.5, turned: float = 0.3) -> Corrupted:
@@ -48,11 +55,11 @@ def corrupt(images: Tensor, textures: Tensor, share: float = 0.5, turned: float 
         )
     target = some_turned(images, turned)
     mask = torch.zeros_like(images[:, :1], dtype=torch.bool)
-    chosen = (torch.rand(len(images)) < share).nonzero()[:, 0].to(images.device)
+    chosen = sent((torch.rand(len(images)) < share).nonzero()[:, 0], images)
     if not len(chosen):
         return Corrupted(target, target, mask)
-    drawn = textures[torch.randint(len(textures), (len(chosen),)).to(textures.device)]
-    anomaly = distort(drawn.to(images.device).float() / 255)
+    drawn = textures[sent(torch.randint(len(textures), (len(chosen),)), textures)]
+    anomaly = distort(sent(drawn, images).float() / 255)
     mask[chosen] = perlin(len(chosen), *images.shape[-2:], like=images) > THRESHOLD
     overwritten = blend(target[chosen], anomaly, mask[chosen])
     return Corrupted(target.index_copy(0, chosen, overwritten), target, mask)
@@ -70,7 +77,7 @@ def perlin(b: int, h: int, w: int, like: Tensor) -> Tensor:
     Each image has 2⁰ … 2⁵ cells along each axis, and a gradient of length 1 in each corner. The
     turned noise is computed at the turned coordinates; outside of the unturned square it is 0.
     """
-    cells = (2 ** torch.randint(0, FINEST + 1, (b, 2))).to(like.device)
+    cells = sent(2 ** torch.randint(0, FINEST + 1, (b, 2)), like)
     x, y = turned_coordinates(h, w, uniform(-90, 90, b, like=like))
     near_x, near_y = x.clamp(0, 1 - 1e-6), y.clamp(0, 1 - 1e-6)
     inside = (x == near_x) & (y == near_y)
@@ -117,7 +124,7 @@ def turn(images: Tensor, degrees: Tensor) -> Tensor:
 
 def some_turned(images: Tensor, share: float, limit: float = 90) -> Tensor:
     """The images, a share of them turned by up to `limit` degrees to either side."""
-    chosen = (torch.rand(len(images)) < share).nonzero()[:, 0].to(images.device)
+    chosen = sent((torch.rand(len(images)) < share).nonzero()[:, 0], images)
     if not len(chosen):
         return images
     degrees = uniform(-limit, limit, len(chosen), like=images)
@@ -130,7 +137,7 @@ def distort(images: Tensor) -> Tensor:
     images = images.clone()
     for place in range(3):
         for kind, augment in enumerate(AUGMENTERS):
-            chosen = (order[:, place] == kind).nonzero()[:, 0].to(images.device)
+            chosen = sent((order[:, place] == kind).nonzero()[:, 0], images)
             if len(chosen):
                 images[chosen] = augment(images[chosen]).clamp(0, 1)
     return images
@@ -186,7 +193,7 @@ def solarize(images: Tensor) -> Tensor:
 
 def posterize(images: Tensor) -> Tensor:
     """Keep the highest 1 … 8 bits."""
-    step = 2.0 ** -torch.randint(1, 9, (len(images), 1, 1, 1)).to(images.device)
+    step = 2.0 ** -sent(torch.randint(1, 9, (len(images), 1, 1, 1)), images)
     return ((images * (255 / 256)) / step).floor() * step * (256 / 255)
 
 

@@ -55,7 +55,7 @@ def draw_mask(features: Tensor, rate: float) -> Tensor:
         (B, 1, h, w), of the features' type and device.
     """
     b, _, h, w = features.shape
-    return torch.where(torch.rand(b, 1, h, w) < rate, 0, 1).to(features)
+    return torch.where(torch.rand(b, 1, h, w) < rate, 0, 1).to(features, non_blocking=True)
 
 
 class Mfr(nn.Module):

@@ -128,14 +128,16 @@ class Jigsaw(Detector):
                 raise ValueError(
                     "Jigsaw got one cube to train on; it needs two, one for each kind of puzzle."
                 )
-            mirrored = torch.rand(b, 1, 1, 1, 1) < 0.5
-            batch = torch.where(mirrored.to(batch.device), batch.flip(-1), batch)
-            moves = (batch[:, -1] - batch[:, 0]).abs().amax(dim=(1, 2, 3)) >= self.still
-            drawn = permutations(b, t, self.untouched)[0::2]
-            order[0::2] = torch.where(moves[0::2, None].cpu(), drawn, order[0::2])
+            mirrored = (torch.rand(b, 1, 1, 1, 1) < 0.5).to(batch.device, non_blocking=True)
+            batch = torch.where(mirrored, batch.flip(-1), batch)
+            order[0::2] = permutations(b, t, self.untouched)[0::2]
             places[1::2] = permutations(b, SIDE**2, self.untouched)[1::2]
             keep = (torch.rand(keep.shape) >= self.dropout) / (1 - self.dropout)
-        order, places, keep = (part.to(batch.device) for part in (order, places, keep))
+        parts = (order, places, keep)
+        order, places, keep = (part.to(batch.device, non_blocking=True) for part in parts)
+        if self.training:  # asked where the pixels are: the CPU does not wait for the answer
+            moves = (batch[:, -1] - batch[:, 0]).abs().amax(dim=(1, 2, 3)) >= self.still
+            order = torch.where(moves[:, None], order, torch.arange(t, device=order.device))
         cubes = from_patches(reorder(to_patches(batch), places), batch.shape[-1])
         return Puzzle(reorder(cubes, order).transpose(1, 2), order, places, keep)
 
