@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fmabs_lite.lesson.cells import paired
+from fmabs_lite.lesson.planned import planned
 from fmabs_lite.lesson.plots import say, table
 from fmabs_lite.lesson.records import Record, load_record
 from fmabs_lite.lesson.seeds import Difference, Interval, Ratio, difference, ratio, spread
@@ -159,6 +160,7 @@ class Evidence:
         paper: float | None = None,
         beats: tuple[str, str] | None = None,
         change: str = LONGER,
+        intended: int | None = None,
     ) -> None:
         """Display the box that answers a question by `row` minus `other`.
 
@@ -167,12 +169,16 @@ class Evidence:
             beats: the unboosted detector and the trivial one. Unless the first is above the
                 second by its interval, the question cannot be asked, and no interval follows.
             change: what would change the answer.
+            intended: the number of seeds that was written down before the runs.
         """
         title = self.columns[self._key(key)]
         if beats and self.gap(*beats, key).low <= 0:
             answer, facts = self._unasked(*beats, key), []
         else:
             answer, facts = self._answer(row, other, key, paper)
+        if intended:
+            many = self.gap(row, other, key).seeds
+            facts.append(f"*Planned beforehand:* {intended} seeds; {many} are in.")
         facts += [f"*It rests on:* {self.basis}", f"*What would change it:* {change}"]
         lines = [f"**{question}** {answer.format(title=title)}", "", *(f"- {f}" for f in facts)]
         say("\n".join(f"> {line}".rstrip() for line in lines))
@@ -226,6 +232,13 @@ class Held(Evidence):
         super().__init__(reduce(getitem, at, record.results), columns, basis_of(record, on))
         self.record, self.results, self.used = record, record.results, record.parameters
         self.seeds = record.results.get("seeds", {})
+
+    def primary(self, change: str = LONGER) -> None:
+        """Display a box for each question that was written down before the runs (`planned`)."""
+        for question in planned(self.record.chapter):
+            self.verdict(question.asks, question.row, question.other, question.key,
+                         paper=question.paper, beats=question.beats, change=change,
+                         intended=question.seeds)  # fmt: skip
 
 
 def evidence(

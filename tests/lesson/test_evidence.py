@@ -200,3 +200,10 @@ def test_pictures_come_back_from_the_text_of_a_record():
     flat = np.full((16, 16, 3), (200, 40, 90), np.uint8)
     assert np.abs(unpack(pack(flat, ".jpg")).astype(int) - flat).max() < 6
     assert "/" not in pack(colour)  # else a record takes it for a path
+
+
+def test_a_planned_question_says_how_many_seeds_were_meant_and_how_many_are_in(said, held):
+    held.verdict("Does it?", "boosted", "plain", "ap", beats=("plain", "trivial"), intended=6)
+    assert "*Planned beforehand:* 6 seeds; 3 are in." in said[-1]
+    held.verdict("Does it?", "boosted", "plain", "ap")
+    assert "Planned" not in said[-1]
