@@ -74,7 +74,8 @@ def _repo() -> Path:
 
 def _run_options(command):
     options = [
-        click.option("--profile", default="quick", show_default=True, help="quick, cpu or full."),
+        click.option("--profile", default="quick", show_default=True,
+                     help="quick, cpu, colab or full."),
         click.option("--data", default="", metavar="DIR", help="Real data sets; else drawn ones."),
         click.option("--set", "values", multiple=True, metavar="NAME=VALUE", help="A parameter."),
         click.option("--jobs", type=click.IntRange(1), help="Chapters at the same time."),
@@ -334,6 +335,21 @@ def peers(data: str, systems: tuple[str, ...], keep_records: bool, **values) -> 
         click.echo(line)
     for name, why in found.get("left_out", {}).items():
         click.echo(f"{name}: not run, {why}")
+
+
+@main.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("network", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("name")
+def weights(run: Path, network: Path, name: str) -> None:
+    """Let a trained NETWORK travel with the book as NAME.
+
+    RUN is the folder of a finished run on synthetic data, NETWORK one of its checkpoints.
+    """
+    from fmabs_lite.lesson.trained import keep_trained
+
+    keep_trained(name, run, network, _repo() / "book")
+    click.echo(f"wrote book/weights/{name}.safetensors")
 
 
 @main.command()

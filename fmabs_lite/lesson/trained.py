@@ -1,0 +1,111 @@
+"""Trained networks that travel with the book, so that a chapter's pictures show one that detects.
+
+A reader's own run lasts seconds; what an hour gives lies in `book/weights`: half precision, at
+most 4 MB each, made by the book's own code from its synthetic data. `made.json` beside them says
+by which run. Chapters look at them and conclude nothing from them (built for chapter 10).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from fmabs_lite.lesson.records import RecordError, book_path, read_json, write_json
+
+LIST = "weights/made.json"
+LARGEST = 4_000_000  # bytes of one file
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Trained(NamedTuple):
+    """Weights, the parameters of the chapter that trained them, and the run they come from."""
+
+    name: str
+    state: dict[str, Tensor]
+    used: dict[str, Any]
+    made: dict[str, Any]
+
+    def into(self, network: Network) -> Network:
+        """Fill a network of the same shape with these weights, and return it, ready to judge.
+
+        Raises:
+            RecordError: for a network of another shape; it names the parameters to build with.
+        """
+        try:
+            network.load_state_dict(self.state)
+        except RuntimeError as error:
+            first = str(error).strip().splitlines()[1].strip()
+            raise RecordError(
+                f"The weights {self.name!r} are of another network ({first}). Build it with the "
+                f"parameters that trained it: {self.used}"
+            ) from None
+        return network.eval()
+
+    @property
+    def basis(self) -> str:
+        """In words: data, training and seed."""
+        steps, batch = self.used["steps"], self.used["batch_size"]
+        return f"Synthetic data, {steps * batch:,} samples, seed {self.used['seeds'][0]}."
+
+
+def trained(name: str) -> Trained:
+    """The network in `book/weights/<name>.safetensors`, such as "10_draem"; floats are float32.
+
+    Raises:
+        RecordError: if there is none of that name, or its file is not the one that was listed.
+    """
+    from safetensors.torch import load
+
+    listed = read_json(book_path(LIST))
+    if name not in listed:
+        raise RecordError(f"There are no weights {name!r}; there are {', '.join(listed)}.")
+    path, made = book_path(f"weights/{name}.safetensors"), listed[name]
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != made["sha256"]:
+        raise RecordError(f"{path} is missing or damaged; restore it, or install the package anew.")
+    state = {key: value.float() if value.is_floating_point() else value
+             for key, value in load(content).items()}  # fmt: skip
+    return Trained(name, state, made["parameters"], made)
+
+
+def keep_trained(name: str, run: Path, network: str, book: Path) -> dict[str, Any]:
+    """Write the weights of a finished run to `book/weights`, and list them.
+
+    Args:
+        name: what a chapter asks for, such as "10_draem".
+        run: the run's folder, which holds its run.json.
+        network: a checkpoint that `fit` wrote.
+        book: the folder `book` of the checkout.
+    Returns:
+        The line of the list.
+    Raises:
+        RecordError: for a run on other data than synthetic, a file of more than 4 MB, or weights
+            that half precision cannot hold.
+    """
+    from safetensors.torch import save
+
+    state = read_json(run / "run.json")
+    found = state["provenance"] | state["measured"]
+    if any(source != "drawn" for source in found["data"].values()):
+        raise RecordError(f"{run} is a run on real data, whose weights do not travel.")
+    weights = torch.load(network, map_location="cpu", weights_only=True)["detector"]
+    halved = {key: (value.half() if value.is_floating_point() else value).contiguous()
+              for key, value in weights.items()}  # fmt: skip
+    if lost := [key for key, value in halved.items() if not torch.isfinite(value).all()]:
+        raise RecordError(f"Half precision cannot hold {lost[0]}.")
+    content = save(halved)
+    if len(content) > LARGEST:
+        raise RecordError(f"{len(content):,} bytes are more than {LARGEST:,}; train a smaller one.")
+    facts = ("chapter", "profile", "parameters", "commit", "device", "seconds")
+    made = {"sha256": hashlib.sha256(content).hexdigest()}
+    made |= {key: found[key] for key in facts if key in found}
+    folder = book / "weights"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.safetensors").write_bytes(content)
+    listed = read_json(book / LIST) if (book / LIST).exists() else {}
+    write_json(book / LIST, dict(sorted((listed | {name: made}).items())))
+    return made
