@@ -18,27 +18,10 @@ from torch.nn import functional as F
 
 from fmabs_lite.detector import Detector
 from fmabs_lite.mimicry import inconsistency, one_for_each, refined
-from fmabs_lite.models.backbones import MEAN, NETWORKS, Backbone, Stages, normalised
+from fmabs_lite.models.backbones import NETWORKS, Backbone
 from fmabs_lite.scoring import smooth
 
 STAGES = (1, 2, 3)
-
-# Those that are shown images with ImageNet's mean and standard deviation: torchvision's.
-BACKBONES = {name: known for name, known in NETWORKS.items() if known.mean == MEAN}
-
-
-def backbone(name: str, weights: Path | str | None = "") -> Stages:
-    """A `Backbone` of `BACKBONES` without its normalisation, for `normalised` images (chapter 14).
-
-    Args:
-        weights: as for `Backbone`. torchvision's are those that the paper will have had,
-            IMAGENET1K_V1.
-    Raises:
-        ValueError, RuntimeError: as `Backbone`.
-    """
-    if name not in BACKBONES:
-        raise ValueError(f"The backbone is {name!r}; choose one of {', '.join(BACKBONES)}.")
-    return Backbone(name, weights).stages
 
 
 def draw_mask(features: Tensor, rate: float) -> Tensor:
@@ -117,9 +100,8 @@ def unit_distance(t: Tensor, s: Tensor) -> Tensor:
 class Shown(NamedTuple):
     """Images, what the teacher says about them, and what the student's features will lose.
 
-    input: (B, 3, H, W) `as_trained` for the student. target: the teacher's features, one
-    (B, C, h, w) for each stage. masks: one (B, 1, h, w) for each stage, or None where nothing is
-    masked.
+    input: (B, 3, H, W) in [0, 1]. target: the teacher's features, one (B, C, h, w) for each stage.
+    masks: one (B, 1, h, w) for each stage, or None where nothing is masked.
     """
 
     input: Tensor
@@ -143,9 +125,9 @@ class AstMfr(Detector):
     published: 33.2 M, 49.6 M with wide_resnet50_2 as the student.
 
     Args:
-        teacher, student: one of `NETWORKS`, or a network that maps (B, 3, H, W) to three
-            features: a `Backbone`, or another, which is shown `normalised` images. Of a teacher
-            that is given as a network a copy is frozen.
+        teacher, student: one of `NETWORKS`, or a network that maps images (B, 3, H, W) in [0, 1] to
+            three features; what its training subtracted and divided by it does itself, as a
+            `Backbone` does. Of a teacher that is given as a network a copy is frozen.
         mask_rate: r, the share of positions masked; the paper found 0.3 and 0.5 best.
         alpha: α, weight of L_2. As both distances are one and the same, it only scales the loss.
         stages: which stages have a block; the others are compared as they are.
@@ -190,13 +172,13 @@ class AstMfr(Detector):
         """(B, 1 or 3, H, W) in [0, 1]: ask the teacher, and while training draw masks."""
         images = batch.expand(-1, 3, -1, -1)
         with torch.no_grad():
-            target = list(self.teacher(as_trained(images, self.teacher)))
+            target = list(self.teacher(images))
         masked = self.stages if self.training else ()
         masks = [
             draw_mask(fea_t, self.mask_rate) if n in masked else None
             for n, fea_t in zip(STAGES, target, strict=True)
         ]
-        return Shown(as_trained(images, self.network), target, masks)
+        return Shown(images, target, masks)
 
     def loss(self, prepared: Shown) -> Tensor:
         return sum(distance.mean() for distance in self.distances(prepared))
@@ -226,14 +208,6 @@ class AstMfr(Detector):
     def _apply(self, fn, recurse=True):
         self.teacher._apply(fn)  # .to(device) takes the teacher along
         return super()._apply(fn, recurse)
-
-
-def as_trained(images: Tensor, network: nn.Module) -> Tensor:
-    """Images (B, 3, H, W) in [0, 1] as a network takes them: a `Backbone` as they are.
-
-    Others are shown them `normalised`, as torchvision's networks were in their training.
-    """
-    return images if isinstance(network, Backbone) else normalised(images)
 
 
 def refuse_setting(mask_rate: float, stages: Sequence[int]) -> None:

@@ -5,11 +5,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fmabs_lite.models.backbones import MEAN, NETWORKS, STD, normalised, pretrained
-from fmabs_lite.models.backbones import find_weights as find_weights  # chapters ask for it here
-from fmabs_lite.models.blocks import double
 from fmabs_lite.taps import Teacher
 
 # How it is built, and the layers that halve a picture three times and twice. A PKG-Net fits whose
@@ -62,13 +59,17 @@ class Prior:
         return [kept[path][0].float() for path in self.at]
 
 
-def imagenet(name: str = "resnet50", weights: Path | str = "", **options) -> Prior:
+def imagenet(name: str = "resnet50", weights: Path | str | None = "", **options) -> Prior:
     """The network `name`, trained on ImageNet, as a prior (chapter 12).
+
+    It is shown frames with the mean and standard deviation of its training, also where it has not
+    been trained.
 
     Args:
         name: one of `PRIORS`. PKG-Net has resnet50, and resnext50_32x4d for ShanghaiTech.
         weights: a file or folder, as for `Backbone`; a file may end behind the layers that are
-            asked. torchvision's are the newest.
+            asked. torchvision's are the newest. None: the network before its training, its first
+            weights drawn from torch's global generator.
         options: of `Prior`.
     Raises:
         ValueError: for an unknown name, or a file that is damaged or does not fit.
@@ -77,58 +78,8 @@ def imagenet(name: str = "resnet50", weights: Path | str = "", **options) -> Pri
     if name not in PRIORS:
         raise ValueError(f"The prior is {name!r}; choose one of {', '.join(PRIORS)}.")
     at, known = PRIORS[name][1], NETWORKS[name]
-    network = pretrained(name, weights, at=at)
+    if weights is None:
+        network = known.build(weights=None)
+    else:
+        network = pretrained(name, weights, at=at)
     return Prior(network, at, **{"mean": known.mean, "std": known.std} | options)
-
-
-class TextureNet(nn.Module):
-    """A small classifier of textures: what to imitate where no ImageNet weights are (chapter 12).
-
-    (B, 3, H, W) to logits (B, classes). `middle` gives (B, 4 · width, H/4, W/4), `deep`
-    (B, 8 · width, H/8, W/8): the sizes that a PKG-Net of that width wants.
-    """
-
-    def __init__(self, width: int, classes: int):
-        super().__init__()
-        pool = nn.MaxPool2d(2)
-        self.middle = nn.Sequential(
-            double(3, width), pool, double(width, 2 * width), pool, double(2 * width, 4 * width)
-        )
-        self.deep = nn.Sequential(pool, double(4 * width, 8 * width))
-        self.head = nn.Linear(8 * width, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.deep(self.middle(x)).mean(dim=(2, 3)))
-
-    def prior(self, **options) -> Prior:
-        """Its features, as a prior."""
-        return Prior(self, ("deep", "middle"), **options)
-
-
-def learn_textures(
-    network: TextureNet, images: Tensor, labels: Tensor, steps: int, batch_size: int = 32,
-    side: int = 32, lr: float = 3e-3, seed: int = 0,
-) -> list[float]:  # fmt: skip
-    """Train in place on random crops; return the loss of each step (chapter 12).
-
-    Args:
-        images: uint8 (N, 3, H, W), H and W at least `side`.
-        labels: int (N,), the class of each.
-    """
-    draws = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.Adam(network.train().parameters(), lr=lr)
-    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
-    losses = []
-    for _ in range(steps):
-        chosen = torch.randint(len(images), (batch_size,), generator=draws)
-        top, left = (
-            int(torch.randint(n - side + 1, (), generator=draws)) for n in images.shape[2:]
-        )
-        crops = images[chosen, :, top : top + side, left : left + side] / 255
-        loss = F.cross_entropy(network((crops - mean) / std), labels[chosen])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    network.eval()
-    return losses

@@ -28,12 +28,21 @@ from fmabs_lite.data.synthesis import Corrupted
 from fmabs_lite.detector import Detector, Prepared
 from fmabs_lite.lesson import records
 from fmabs_lite.metrics import auroc
-from fmabs_lite.models.ast_mfr import BACKBONES, mfr_smooth
-from fmabs_lite.models.backbones import RESNET, find_weights, normalised, pretrained
+from fmabs_lite.models.ast_mfr import mfr_smooth
+from fmabs_lite.models.backbones import (
+    MEAN,
+    NETWORKS,
+    RESNET,
+    find_weights,
+    normalised,
+    pretrained,
+)
 from fmabs_lite.press.plan import package_hash
 from fmabs_lite.training import best_device, collect, evaluate, fit, to_float
 from fmabs_lite.trivial import PixelDeviation
 
+# Those that are shown images with ImageNet's mean and standard deviation: torchvision's.
+BACKBONES = {name: known for name, known in NETWORKS.items() if known.mean == MEAN}
 CORESET = 0.1  # share of PatchCore's patches that is kept: anomalib's default
 CHANNELS = 100  # of PaDiM's features that are drawn, as the paper does of ResNet18's
 RATES = {"STFPM": 1e-3, "RD4AD": 5e-3, "DRAEM": 1e-4}  # of Adam; the last two are the papers'

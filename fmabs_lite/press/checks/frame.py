@@ -16,6 +16,7 @@ TAGS = {
     "raises-exception",
     "hide-output", "remove-input", "remove-output", "remove-cell",
 }  # fmt: skip
+WITH_WEIGHTS = {"fmabs_lite.models.backbones", "fmabs_lite.models.prior"}
 HEADINGS = (
     "What you will be able to do",
     "What you need first",
@@ -191,11 +192,17 @@ def _setup(notebook: Notebook, repository: str) -> Iterator[tuple[Cell | None, s
     cells = notebook.code("setup")
     if len(cells) != 1 or notebook.code()[0] != cells[0]:
         yield None, "the first code cell, and no other, is the set-up cell with the tag `setup`"
-    elif cells[0].source.strip() != setup_source(repository):
-        expected = setup_source(repository)
+    elif cells[0].source.strip() != (expected := setup_source(repository, extra_of(notebook))):
         yield cells[0], f"the set-up cell differs from that of all chapters; write:\n{expected}"
     elif not cells[0].tagged(FOLD):
         yield cells[0], "the set-up cell is not tagged `fold`; add the tag"
+
+
+def extra_of(notebook: Notebook) -> str:
+    """The extra of the package that a chapter needs: ImageNet's weights, or none."""
+    nodes = (node for cell in notebook.code() for node in ast.walk(cell.tree))
+    used = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    return "weights" if used & WITH_WEIGHTS else ""
 
 
 def _parameters(notebook: Notebook) -> Iterator[tuple[Cell | None, str]]:
