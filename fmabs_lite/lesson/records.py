@@ -66,8 +66,9 @@ def keep(**results: Any) -> None:
     """Keep named results of the running chapter, for its record.
 
     Values are what JSON holds, numpy arrays or tensors; floats are rounded to six significant
-    digits. Under `fmabs-lite run` they are merged into `results.json` of the run; elsewhere they
-    are only checked, so a chapter opened by hand says the same things.
+    digits. Under `fmabs-lite run` they are merged into `results.json` of the run, as in any
+    folder that FMABS_RUN_DIR names; without one they are only checked, so a chapter opened by hand
+    says the same things.
 
     Raises RecordError, naming the entry, for NaN, infinity or a value that JSON cannot hold.
     """
@@ -76,6 +77,7 @@ def keep(**results: Any) -> None:
     if not folder:
         return
     path = Path(folder) / "results.json"
+    path.parent.mkdir(parents=True, exist_ok=True)  # a reader on Colab names it, and makes none
     merged = {**read_json(path), **clean} if path.exists() else clean
     write_json(path, merged)
 
@@ -128,7 +130,8 @@ def load_record(
 
 def _own_run(chapter: str, profiles: Iterable[str]) -> Record | None:
     folder = os.environ.get(RUN_DIR)
-    if not folder or not (Path(folder) / "results.json").exists():
+    needed = ("results.json", "run.json")  # the runner writes both, a reader's own folder has one
+    if not folder or not all((Path(folder) / name).exists() for name in needed):
         return None
     provenance = read_json(Path(folder) / "run.json")["provenance"]
     if provenance["chapter"] != chapter or provenance["profile"] not in profiles:
@@ -293,6 +296,26 @@ def paper_table(name: str) -> dict[str, Any]:
     if name not in tables:
         raise RecordError(f"no paper table {name!r}; there are {', '.join(sorted(tables))}")
     return tables[name]
+
+
+def profile_values(chapter: str, profile: str) -> dict[str, Any]:
+    """The values that a profile names for a chapter, for a notebook that is opened by hand.
+
+    What the profile does not name keeps the value of the parameters cell. In a cell below it:
+
+        globals().update(profile_values("10_draem", "colab"))
+
+    `fmabs-lite run --profile` needs no such cell, and papermill's values would lose to it.
+
+    Raises RecordError, naming those there are, for an unknown profile or chapter.
+    """
+    profiles = book_yaml("profiles.yml")
+    if profile not in profiles:
+        raise RecordError(f"no profile {profile!r}; there are {', '.join(profiles)}")
+    known = sorted({name for values in profiles.values() for name in values or {}})
+    if chapter not in known:
+        raise RecordError(f"no chapter {chapter!r} in the profiles; there are {', '.join(known)}")
+    return dict((profiles[profile] or {}).get(chapter) or {})
 
 
 def book_yaml(name: str) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def _from_runs(repo: Path, chapter: Chapter) -> Cost:
 def _measured_runs(repo: Path, chapter: Chapter) -> list[tuple[str, dict[str, Any]]]:
     """This machine's run of the chapter, then its record, in the same profile before others."""
     own = chapter.provenance["profile"]
-    profiles = [own, *(name for name in ("full", "cpu", "quick") if name != own)]
+    profiles = [own, *(name for name in ("full", "colab", "cpu", "quick") if name != own)]
     found = []
     for profile in profiles:
         run = repo / "_build" / "runs" / profile / chapter.name / "run.json"

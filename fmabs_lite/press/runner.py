@@ -318,7 +318,7 @@ def work(source: str, target: str, overrides: str, profile: str, held: str = "[]
             kernel_name="python3",
             progress_bar=False,
             cwd=str(Path(target).parent),
-            execution_timeout=None if profile in records.PROFILES else LONGEST,
+            execution_timeout=LONGEST if profile == "quick" else None,
             kernel_manager_class=manager_class(json.loads(held)),
         )
     except PapermillExecutionError as error:

@@ -63,6 +63,7 @@ assert records.find_repo() is None
 print(records.book_path("profiles.yml"), *records.book_yaml("profiles.yml"))
 print(records.load_record("10_draem").profile, records.paper_table("fmabs-4")["doi"])
 print(len(questions.read_questions()))
+print(records.profile_values("10_draem", "colab")["precision"])
 """
 
 
@@ -70,9 +71,10 @@ def test_a_chapter_reads_the_book_where_there_is_no_checkout(site, tmp_path):
     away = {**os.environ, "PYTHONPATH": str(site)}
     done = command(sys.executable, "-c", WITHOUT_CHECKOUT, cwd=tmp_path, env=away)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "auto"
     path, *profiles = done.stdout.splitlines()[0].split()
     assert Path(path) == site / "fmabs_lite" / "_book" / "profiles.yml"
-    assert profiles == ["quick", "cpu", "full"]
+    assert profiles == ["quick", "cpu", "colab", "full"]
 
 
 def test_version_is_the_same_everywhere():

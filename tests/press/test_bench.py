@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 from click.testing import CliRunner
+from torch.utils.flop_counter import FlopCounterMode
 
+from fmabs_lite.attention import SpatioChannelAttention
+from fmabs_lite.mimicry import Boosted
 from fmabs_lite.press import bench, cli, costs
 from fmabs_lite.press.bench import SYSTEMS, Rate, rate_of
 from fmabs_lite.press.plan import Settings, chapters, plan
@@ -42,13 +46,52 @@ def test_speed_counts_samples_and_leaves_the_first_steps_out(monkeypatch):
 def test_every_system_is_built_from_its_chapters_parameters():
     """At the sizes of every profile, on shapes alone where it is large."""
     assert set(SYSTEMS) <= set(chapters(ROOT))
-    for profile in ("quick", "cpu", "full"):
+    for profile in ("quick", "cpu", "colab", "full"):
         for chapter in plan(ROOT, list(SYSTEMS), Settings(profile)):
             values, system = chapter.provenance["parameters"], SYSTEMS[chapter.name]
             assert all(isinstance(side, int) for side in system.sample(values))
             if profile == "quick" and system.at:
                 network = system.build(values).network
                 assert network.get_submodule(system.at) is not None
+
+
+# Trainings for one seed in each chapter, in units of `steps`; what has seeds[0] only, such as
+# Avenue, is spread over three seeds where there are three.
+TRAININGS = {
+    "03_reconstruction": 3, "04_feature_mimicking": 3, "05_channel_attention": 5,
+    "06_spatial_attention": 6, "07_spatio_channel_attention": 12, "08_the_loss": 11,
+    "10_draem": 8, "11_mnad": 14, "12_pkgnet": 13, "13_jigsaw": 6.3, "14_ast_mfr": 19,
+}  # fmt: skip
+T4 = 0.15 * 65e12  # operations a second that the profile's comment reckons with
+LAUNCHES = 0.025  # seconds that the smallest step takes
+
+
+def operations(name: str, p: dict) -> float:
+    """Of one training step of the chapter's largest detector, forward and backward."""
+    system = SYSTEMS[name]
+    detector = system.build(p)
+    if system.at:
+        attention = SpatioChannelAttention(system.channels(p))
+        detector = Boosted(detector, system.build(p).network, system.at, attention)
+    few = 2 if name == "13_jigsaw" else 1  # one cube for each kind of puzzle
+    batch = torch.rand(few, *system.sample(p))
+    with FlopCounterMode(display=False) as counter:
+        loss = detector.train().loss(detector.prepare(batch))
+        forward = counter.get_total_flops()
+        if name != "14_ast_mfr":  # of grouped convolutions torch counts the gradients too high
+            loss.backward()
+    whole = 3 * forward if name == "14_ast_mfr" else counter.get_total_flops()
+    return whole / few * p["batch_size"]
+
+
+def test_colab_trains_for_as_long_as_the_profile_says():
+    assert set(TRAININGS) == set(SYSTEMS)
+    for chapter in plan(ROOT, list(SYSTEMS), Settings("colab")):
+        p = chapter.provenance["parameters"]
+        step = max(LAUNCHES, operations(chapter.name, p) / T4)
+        minutes = TRAININGS[chapter.name] * len(p["seeds"]) * p["steps"] * step / 60
+        assert 8.5 < minutes < 19.5, f"{chapter.name}: {minutes:.1f} minutes"
+        assert p["precision"] == "auto"  # bf16 would be emulated
 
 
 SWEEP = """\
