@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fmabs_lite.lesson.records import content_checksum
-from fmabs_lite.press.checks import fork, run_checks, sync
+from fmabs_lite.press.checks import check_records, fork, run_checks, sync
 from fmabs_lite.press.checks.lines import OpenCode, line_table, open_code, over_limits
 from fmabs_lite.press.checks.notebook import Notebook, without_code
 from fmabs_lite.press.checks.prose import sentences, typed_results
@@ -123,8 +123,9 @@ def sound_chapter() -> list[dict]:
 
 
 CHAPTER = "book/02_area.ipynb"
+MEASURED = {"device": "cpu", "seconds": 1.0, "data": {}, "versions": {}, "finished": "today"}
 RECORD = {
-    "provenance": {"chapter": "02_area", "profile": "cpu", "parameters": {"seeds": 3}},
+    "provenance": {"chapter": "02_area", "profile": "cpu", "parameters": {"seeds": 3}} | MEASURED,
     "results": {"area": [0.1]},
 }
 RECORD["provenance"]["checksum"] = content_checksum(RECORD)
@@ -594,3 +595,19 @@ def test_findings_name_file_and_cell(repo):
     assert any(p.startswith("book/02_area.ipynb cell 8: ") for p in run_checks(repo))
     shutil.rmtree(repo / "book" / "records")
     assert run_checks(repo)
+
+
+@pytest.mark.parametrize("profile, complains", [("cpu", True), ("pilot", False)])
+def test_a_record_of_cells_is_looked_into(repo, profile, complains):
+    """Too few seeds are a fault where a chapter reads the record, and none in a pilot's."""
+    cell = {"chapter": "02_area", "profile": "cpu", "parameters": {"seeds": [0]}} | MEASURED
+    content = {
+        "provenance": {"chapter": "02_area", "profile": profile},
+        "cells": [{"provenance": cell, "results": {"rows": {"coin": [{"area": 0.1}]}}}],
+    }
+    content["provenance"]["checksum"] = content_checksum(content)
+    path = repo / "book/records" / f"02_area.{profile}.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert any("fewer than three seeds" in line for line in check_records(repo)) == complains
+    path.write_text(path.read_text("utf-8").replace("0.1", "0.2"), encoding="utf-8")
+    assert any("was changed after its run" in line for line in check_records(repo))
