@@ -10,7 +10,7 @@ import shlex
 import sys
 import tarfile
 import threading
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
@@ -113,7 +113,7 @@ def test_the_cells_keep_data_checkpoints_and_results_on_the_drive(paste, screw, 
     assert names["category"] == "screw" and names["weight"] == 1.0  # what the profile leaves
     assert screw.count("/screw.tar.xz") == len(screw) == 1
     part = MVTecAD(open_data(names["data"]).mvtec, names["category"], size=32)
-    assert drive in part.root.parents if hasattr(part, "root") else True
+    assert drive in part.folder.parents
 
     def trained():
         torch.manual_seed(0)
@@ -155,12 +155,22 @@ def test_no_chapter_takes_them_by_itself(path):
     assert not any("profile_values" in cell.source for cell in Notebook.read(path).code())
 
 
-# Pillow comes with torchvision, IPython with any notebook; timm with the extra [weights], which
-# the set-up cell of a chapter that needs it installs.
-ALSO_THERE = {"PIL", "IPython"}
+# Pillow comes with torchvision, urllib3 with requests, IPython with any notebook. timm is of the extra
+# [weights], which the set-up cell of a chapter that needs it installs.
+ALSO_THERE = {"PIL", "urllib3", "IPython"}
 PLAIN = {
     Requirement(line).name.lower() for line in requires("fmabs-lite") if "extra ==" not in line
 }
+
+
+@cache
+def brought() -> dict[str, list[str]]:
+    """Module -> packages; cached, for it reads the lists of files of all of them."""
+    return dict(packages_distributions())
+
+
+def packages_of(module: str) -> set[str]:
+    return {name.lower() for name in brought().get(module, ())}
 
 
 def strangers(tree: ast.AST) -> set[str]:
@@ -174,11 +184,7 @@ def strangers(tree: ast.AST) -> set[str]:
         elif not isinstance(node, ast.FunctionDef):
             found |= strangers(node)
     known = set(sys.stdlib_module_names) | {"fmabs_lite"} | ALSO_THERE
-    brought = packages_distributions()
-    return {
-        name for name in found - known
-        if not {one.lower() for one in brought.get(name, ())} & PLAIN
-    }  # fmt: skip
+    return {name for name in found - known if not packages_of(name) & PLAIN}
 
 
 def test_what_a_plain_installation_does_not_bring_is_seen():

@@ -16,6 +16,7 @@ from fmabs_lite.lesson.records import (
     keep,
     load_record,
     paper_table,
+    profile_values,
     record_fault,
     write_record,
 )
@@ -191,3 +192,28 @@ def test_a_yaml_file_of_the_book_that_cannot_be_read_is_named(repo):
     (repo / "book" / "ledger.yml").write_text("a: [")
     with pytest.raises(RecordError, match=r"ledger\.yml cannot be read"):
         records.book_yaml("ledger.yml")
+
+
+def test_the_values_of_a_profile_are_what_it_names_for_a_chapter(repo):
+    text = "quick:\n  01_one: {steps: 5}\n  02_two:\ncpu:\n  01_one: {steps: 9, lr: 0.5}\nfull:\n"
+    (repo / "book" / "profiles.yml").write_text(text)
+    assert profile_values("01_one", "cpu") == {"steps": 9, "lr": 0.5}
+    assert profile_values("02_two", "quick") == {}  # without a value
+    assert profile_values("02_two", "cpu") == profile_values("01_one", "full") == {}  # not named
+    names = {"steps": 5, "batch_size": 4}
+    names.update(profile_values("01_one", "cpu"))
+    assert names == {"steps": 9, "lr": 0.5, "batch_size": 4}
+
+
+def test_an_unknown_profile_or_chapter_is_told_which_there_are(repo):
+    (repo / "book" / "profiles.yml").write_text("quick: {01_one: {}, 02_two: {}}\ncpu:\n")
+    with pytest.raises(RecordError, match="no profile 'colab'; there are quick, cpu"):
+        profile_values("01_one", "colab")
+    with pytest.raises(RecordError, match="no chapter '10_drem'.*there are 01_one, 02_two"):
+        profile_values("10_drem", "cpu")
+
+
+def test_a_folder_that_a_reader_names_is_made_for_what_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv(records.RUN_DIR, str(tmp_path / "drive" / "10_draem"))
+    keep(rows=[1])
+    assert records.read_json(tmp_path / "drive/10_draem/results.json") == {"rows": [1]}
