@@ -155,8 +155,8 @@ def test_no_chapter_takes_them_by_itself(path):
     assert not any("profile_values" in cell.source for cell in Notebook.read(path).code())
 
 
-# Pillow comes with torchvision, urllib3 with requests, IPython with any notebook. timm is of the extra
-# [weights], which the set-up cell of a chapter that needs it installs.
+# Pillow comes with torchvision, urllib3 with requests, IPython with any notebook. timm is of the
+# extra [weights], which the set-up cell of a chapter that needs it installs.
 ALSO_THERE = {"PIL", "urllib3", "IPython"}
 PLAIN = {
     Requirement(line).name.lower() for line in requires("fmabs-lite") if "extra ==" not in line

@@ -241,7 +241,7 @@ def test_failing_resuming_skipping_and_running_again(tmp_path, monkeypatch, same
     assert notebook.cells[-1].outputs[-1].text.startswith("tensor")
 
 
-@pytest.mark.parametrize(("profile", "status"), [("quick", "stopped"), ("cpu", "ended")])
+@pytest.mark.parametrize(("profile", "status"), [("quick", "stopped"), ("colab", "ended")])
 def test_a_cell_that_hangs_ends_in_quick_only(tmp_path, monkeypatch, profile, status):
     repo = make_book(tmp_path, **{"01_slow": "import time; time.sleep(6)\nprint(data)"})
     folder = repo / "_build" / "runs" / profile / "01_slow"
