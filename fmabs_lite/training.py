@@ -48,7 +48,8 @@ def to_float(batch: Tensor, device: torch.device) -> Tensor:
             f"The data are {found}; give a tensor of uint8 in 0…255. Floats in [0, 1] become that "
             "by (255 * images).round().to(torch.uint8)."
         )
-    return batch.to(device, non_blocking=True).float().div_(255)
+    from_cpu = batch.device.type == "cpu"  # the CPU itself must wait for what it will read
+    return batch.to(device, non_blocking=from_cpu).float().div_(255)
 
 
 def fit(

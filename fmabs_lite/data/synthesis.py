@@ -28,8 +28,11 @@ class Corrupted(NamedTuple):
 
 
 def sent(drawn: Tensor, like: Tensor) -> Tensor:
-    """What was drawn on the CPU, on the device of `like`, without waiting until it is there."""
-    return drawn.to(like.device, non_blocking=True)
+    """`drawn` on the device of `like`; what comes from the CPU, without waiting until it is there.
+
+    The other way one has to wait: the CPU would read what has not arrived.
+    """
+    return drawn.to(like.device, non_blocking=drawn.device.type == "cpu")
 
 
 def uniform(low: float, high: float, *shape: int, like: Tensor) -> Tensor:

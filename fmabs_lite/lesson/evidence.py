@@ -177,7 +177,7 @@ class Evidence:
         else:
             answer, facts = self._answer(row, other, key, paper)
         if intended:
-            many = self.gap(row, other, key).seeds
+            many = len(self._pair(row, other, self._key(key), self._key(key))[0])
             facts.append(f"*Planned beforehand:* {intended} seeds; {many} are in.")
         facts += [f"*It rests on:* {self.basis}", f"*What would change it:* {change}"]
         lines = [f"**{question}** {answer.format(title=title)}", "", *(f"- {f}" for f in facts)]
@@ -235,10 +235,10 @@ class Held(Evidence):
 
     def primary(self, change: str = LONGER) -> None:
         """Display a box for each question that was written down before the runs (`planned`)."""
-        for question in planned(self.record.chapter):
-            self.verdict(question.asks, question.row, question.other, question.key,
-                         paper=question.paper, beats=question.beats, change=change,
-                         intended=question.seeds)  # fmt: skip
+        for asks, row, other, key, paper, detector, trivial, seeds in planned(self.record.chapter):
+            beats = detector, max(trivial, key=lambda name: self.mean(name, key))
+            self.verdict(asks, row, other, key, paper=paper, beats=beats, change=change,
+                         intended=seeds)  # fmt: skip
 
 
 def evidence(

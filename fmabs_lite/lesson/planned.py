@@ -19,7 +19,8 @@ class Planned(NamedTuple):
     other: str
     key: str
     paper: float | None
-    beats: tuple[str, str]  # the unboosted detector and the trivial one
+    detector: str  # the unboosted one, which has to beat the best of `trivial`
+    trivial: tuple[str, ...]
     seeds: int
 
 
@@ -27,8 +28,8 @@ def planned(chapter: str) -> list[Planned]:
     """The questions of a chapter, such as "11_mnad"; none where none was written down.
 
     Raises:
-        RecordError: for more than three of them, a key that is missing or unknown, or a printed
-            cell that is in no table.
+        RecordError: for more than three of them, a key that is missing or unknown, no trivial row
+            to beat, or a printed cell that is in no table.
     """
     lines = book_yaml("questions.yml").get(chapter, [])
     if len(lines) > MOST:
@@ -43,5 +44,8 @@ def _planned(line: dict, where: str) -> Planned:
     if unknown := [place for place in places if place not in printed]:
         raise RecordError(f"{where}: paper_tables.yml has no cell {unknown[0]}.")
     gain = printed[places[0]].printed - printed[places[1]].printed if places else None
-    row, other, key, seeds = (line[name] for name in ("row", "other", "key", "seeds"))
-    return Planned(line["asks"], row, other, key, gain, tuple(line["beats"]), seeds)
+    asks, row, other, key, seeds = (line[k] for k in ("asks", "row", "other", "key", "seeds"))
+    detector, *trivial = line["beats"]
+    if not trivial:
+        raise RecordError(f"{where}: beats names no trivial row after {detector!r}.")
+    return Planned(asks, row, other, key, gain, detector, tuple(trivial), seeds)

@@ -1,6 +1,6 @@
-"""Trained networks that travel with the book, so that a chapter's pictures show one that detects.
+"""Trained networks that travel with the book, to show what longer training gives.
 
-A reader's own run lasts seconds; what an hour gives lies in `book/weights`: half precision, at
+A reader's own run lasts seconds; what more time gives lies in `book/weights`: half precision, at
 most 4 MB each, made by the book's own code from its synthetic data. `made.json` beside them says
 by which run. Chapters look at them and conclude nothing from them (built for chapter 10).
 """
@@ -48,8 +48,10 @@ class Trained(NamedTuple):
     @property
     def basis(self) -> str:
         """In words: data, training and seed."""
-        steps, batch = self.used["steps"], self.used["batch_size"]
-        return f"Synthetic data, {steps * batch:,} samples, seed {self.used['seeds'][0]}."
+        samples = self.used["steps"] * self.used["batch_size"]
+        minutes, where = self.made["seconds"] / 60, self.made["device"]
+        return (f"Synthetic data, {samples:,} samples, {minutes:.0f} minutes on a {where}, "
+                f"seed {self.used['seeds'][0]}.")  # fmt: skip
 
 
 def trained(name: str) -> Trained:

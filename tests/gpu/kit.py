@@ -106,8 +106,7 @@ def needed() -> list[str]:
     from importlib.metadata import requires
 
     sweep = r"^(papermill|ipykernel|distributed)\b.*extra"
-    found = [one for one in requires("fmabs-lite") or []]
-    return [one.split(";")[0].strip() for one in found
+    return [one.split(";")[0].strip() for one in requires("fmabs-lite") or []
             if "extra" not in one or re.match(sweep, one)]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from fmabs_lite.lesson import evidence as module
 from fmabs_lite.lesson.evidence import Evidence, demonstration, evidence, harder, pack, unpack
+from fmabs_lite.lesson.planned import Planned
 from fmabs_lite.lesson.records import Record
 from fmabs_lite.lesson.seeds import Ratio, difference, ratio
 
@@ -207,3 +208,22 @@ def test_a_planned_question_says_how_many_seeds_were_meant_and_how_many_are_in(s
     assert "*Planned beforehand:* 6 seeds; 3 are in." in said[-1]
     held.verdict("Does it?", "boosted", "plain", "ap")
     assert "Planned" not in said[-1]
+
+
+def test_an_unasked_question_counts_no_interval_and_the_best_trivial_row_is_to_be_beaten(
+    said, monkeypatch
+):
+    rows = ROWS | {"trivial: strong": [{"ap": 0.25, "pro": 0.5}]}
+    record = Record("04_x", "cpu", {"steps": 1, "batch_size": 1, "size": 8, "seeds": [0, 1, 2]},
+                    {"rows": rows}, "cpu", 1.0, {"mvtec": "drawn"}, {}, "today")  # fmt: skip
+    found = module.Held(record, COLUMNS, ("rows",), "")
+    weak = Planned("Does it?", "boosted", "plain", "ap", 2.0, "plain", ("trivial",), 6)
+    monkeypatch.setattr(module, "planned", lambda chapter: [weak])
+    found.primary()
+    assert "**Yes.**" in said[-1]
+    strong = weak._replace(trivial=("trivial", "trivial: strong"))
+    monkeypatch.setattr(module, "planned", lambda chapter: [strong])
+    found = module.Held(record, COLUMNS, ("rows",), "")
+    found.primary()
+    assert "Cannot be asked" in said[-1] and "trivial: strong" in said[-1]
+    assert len(found.asked) == 1  # the detector against the trivial row

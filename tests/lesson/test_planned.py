@@ -26,6 +26,7 @@ def write(monkeypatch, *lines) -> None:
 def test_the_papers_gain_is_the_difference_of_two_printed_cells(monkeypatch):
     write(monkeypatch, LINE, {key: LINE[key] for key in LINE if key != "paper"})
     with_gain, without = planned("11_mnad")
+    assert (with_gain.detector, with_gain.trivial) == ("plain", ("no",))
     assert with_gain.paper == pytest.approx(84.9 - 83.5)
     assert without.paper is None
     assert planned("12_pkgnet") == []
@@ -41,11 +42,15 @@ def test_a_line_that_cannot_be_meant_is_refused(monkeypatch):
     write(monkeypatch, {key: LINE[key] for key in LINE if key != "because"})
     with pytest.raises(RecordError, match="because is missing"):
         planned("11_mnad")
+    write(monkeypatch, LINE | {"beats": ["plain"]})
+    with pytest.raises(RecordError, match="no trivial row after 'plain'"):
+        planned("11_mnad")
 
 
 @pytest.mark.parametrize("chapter", book_yaml("questions.yml"))
 def test_every_question_of_the_book_can_be_read(chapter):
     for question in planned(chapter):
         assert question.seeds >= 2
-        assert question.beats[0] != question.beats[1]
+        assert question.detector not in question.trivial
+        assert all(name.startswith("trivial") for name in question.trivial)
         assert question.row != question.other

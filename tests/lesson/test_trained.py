@@ -12,6 +12,7 @@ from fmabs_lite.lesson.records import RecordError, book_path, read_json, write_j
 from fmabs_lite.lesson.trained import LARGEST, keep_trained, trained
 
 LIST = read_json(book_path("weights/made.json"))
+MEASURED = {"commit": "abc", "device": "cpu", "seconds": 130.0}
 PARAMETERS = {"steps": 10, "batch_size": 4, "seeds": [3], "width": 4}
 
 
@@ -31,7 +32,7 @@ def book(tmp_path, monkeypatch):
 def run_of(folder, net: nn.Module, source: str = "drawn"):
     """A finished run that left a checkpoint."""
     provenance = {"parameters": PARAMETERS, "data": {"mvtec": source}}
-    write_json(folder / "run.json", {"provenance": provenance, "measured": {"commit": "abc"}})
+    write_json(folder / "run.json", {"provenance": provenance, "measured": MEASURED})
     torch.save({"detector": net.state_dict(), "config": {}}, folder / "net.pt")
     return folder, folder / "net.pt"
 
@@ -46,7 +47,7 @@ def test_a_network_comes_back_as_near_as_half_precision_is(book, tmp_path):
     assert not torch.equal(back(x), net(x))  # or nothing was halved
     assert ready.used == PARAMETERS
     assert ready.made["commit"] == "abc"
-    assert ready.basis == "Synthetic data, 40 samples, seed 3."
+    assert ready.basis == "Synthetic data, 40 samples, 2 minutes on a cpu, seed 3."
     assert {value.dtype for value in ready.state.values()} == {torch.float32, torch.int64}
 
 

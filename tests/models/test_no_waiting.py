@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fmabs_lite import training
 from fmabs_lite.attention import SpatioChannelAttention
+from fmabs_lite.data.synthesis import sent
 from fmabs_lite.detector import Detector
 from fmabs_lite.mimicry import Boosted
 from fmabs_lite.models import AstMfr, Draem, Jigsaw, Mnad, PkgNet, WithSSPCAB
@@ -139,3 +140,26 @@ class Waiting(PkgNet):
 def test_a_detector_that_waits_is_found(how, error, on_meta):
     with pytest.raises(error):
         train(lambda: Waiting(how), (5, 1, 16, 16))
+
+
+class Asked:
+    """A tensor on some device that notes how it is moved."""
+
+    def __init__(self, device: str):
+        self.device = torch.device(device)
+
+    def to(self, device, non_blocking: bool = False) -> Tensor:
+        self.non_blocking = non_blocking
+        return torch.zeros(1, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(("device", "without_waiting"), [("cpu", True), ("cuda", False)])
+def test_what_comes_from_the_gpu_is_waited_for(device, without_waiting):
+    """Else the CPU would read what has not arrived."""
+    moved = Asked(device)
+    sent(moved, torch.zeros(1))
+    assert moved.non_blocking == without_waiting
+    batch = Asked(device)
+    batch.dtype = torch.uint8
+    training.to_float(batch, torch.device("cpu"))
+    assert batch.non_blocking == without_waiting

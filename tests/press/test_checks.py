@@ -597,16 +597,17 @@ def test_findings_name_file_and_cell(repo):
     assert run_checks(repo)
 
 
-@pytest.mark.parametrize("profile, complains", [("cpu", True), ("pilot", False)])
-def test_a_record_of_cells_is_looked_into(repo, profile, complains):
-    """Too few seeds are a fault where a chapter reads the record, and none in a pilot's."""
+@pytest.mark.parametrize("folder, complains", [("records", True), ("cells", False)])
+def test_a_record_of_cells_is_looked_into(repo, folder, complains):
+    """Too few seeds are a fault where a chapter reads the record, and none where cells wait."""
     cell = {"chapter": "02_area", "profile": "cpu", "parameters": {"seeds": [0]}} | MEASURED
     content = {
-        "provenance": {"chapter": "02_area", "profile": profile},
+        "provenance": {"chapter": "02_area", "profile": "cpu"},
         "cells": [{"provenance": cell, "results": {"rows": {"coin": [{"area": 0.1}]}}}],
     }
     content["provenance"]["checksum"] = content_checksum(content)
-    path = repo / "book/records" / f"02_area.{profile}.json"
+    path = repo / "book" / folder / "02_area.cpu.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     assert any("fewer than three seeds" in line for line in check_records(repo)) == complains
     path.write_text(path.read_text("utf-8").replace("0.1", "0.2"), encoding="utf-8")
