@@ -18,7 +18,7 @@ PRIORS = {
         "resnext50_32x4d": ("layer2", "layer1"),  # the same
         "mobilenet_v2": ("features.7.conv.0",),  # 192: width 24
         "mobilenet_v2_035": ("features.7.conv.0", "features.4.conv.0"),  # 96 and 48: width 12
-        "efficientnet_lite0": ("blocks.3.0.bn1",),  # 240: width 30
+        "efficientnet_lite0": ("blocks.2.0.bn2",),  # 144: width 18
         "efficientnet_lite2": ("blocks.3.0.bn1", "blocks.2.0.bn1"),  # 288 and 144: width 36
     }.items()
 }

