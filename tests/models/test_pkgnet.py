@@ -61,7 +61,7 @@ def test_features_have_the_sizes_that_resnet50_has(k):
 
 
 WIDTHS = {
-    "mobilenet_v2": 24, "mobilenet_v2_035": 12, "efficientnet_lite0": 30, "efficientnet_lite2": 36
+    "mobilenet_v2": 24, "mobilenet_v2_035": 12, "efficientnet_lite0": 18, "efficientnet_lite2": 36
 }  # fmt: skip
 
 
@@ -284,8 +284,8 @@ def test_before_its_training_it_is_shown_the_same():
     torch.manual_seed(0)
     network = NETWORKS["efficientnet_lite0"].build(weights=None).eval()
     x = network.bn1(network.conv_stem((frames * 255 - 127) / 128))
-    block = network.blocks[3][0]
-    expected = block.bn1(block.conv_pw(network.blocks[:3](x)))
+    block = network.blocks[2][0]
+    expected = block.bn2(block.conv_dw(block.bn1(block.conv_pw(network.blocks[:2](x)))))
     (found,), (learned,) = blank.features(frames), trained.features(frames)
     assert torch.allclose(found, expected, atol=1e-4) and not torch.allclose(found, learned)
     assert not torch.allclose(imagenet("efficientnet_lite0", None).features(frames)[0], found)
