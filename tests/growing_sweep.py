@@ -38,7 +38,7 @@ def make_growing(root: Path) -> Path:
     return path
 
 
-def execute(chapter, threads: int, running: set, held: tuple[int, ...]) -> str:
+def execute(chapter, running: set, held: tuple[int, ...]) -> str:
     """Do in the worker what a chapter's process does: train, keep; stop when time is over."""
     import torch
 

@@ -36,7 +36,7 @@ def make_sweep(root: Path, steps: int, code: str = "print(steps, rate, name)") -
     return path
 
 
-def execute(chapter, threads: int, running: set, held: tuple[int, ...]) -> str:
+def execute(chapter, running: set, held: tuple[int, ...]) -> str:
     """Do in the place of `execute_chapter` what the files say; note the begin and the end."""
     repo, cell = chapter.notebook.parents[1], chapter.folder.name
     note(repo, f"begin {cell} {os.getpid()}")

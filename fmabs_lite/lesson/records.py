@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from fmabs_lite.lesson.cells import JOINED, join, select
+from fmabs_lite.lesson.values import read_values
 
 RUN_DIR = "FMABS_RUN_DIR"
 SHARED_DIR = "FMABS_SHARED_DIR"  # of networks that several cells of a sweep have in common
+KERNEL = "kernel.json"  # beside a run's results: what they were computed with
 PROFILES = ("full", "cpu")  # the committed ones, in the order of trust
 PRIVATE = r"(?<![\w.])(?:/[\w.~ -]+){2}|\b[A-Za-z]:\\"  # an absolute path, anywhere in a text
 PACKAGES = (
@@ -80,6 +82,14 @@ def keep(**results: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)  # a reader on Colab names it, and makes none
     merged = {**read_json(path), **clean} if path.exists() else clean
     write_json(path, merged)
+    write_json(path.with_name(KERNEL), computed_with())
+
+
+def computed_with() -> dict[str, Any]:
+    """Versions, device and threads of the CPU in this very process."""
+    import torch
+
+    return {"versions": versions(), "device": device(), "threads": torch.get_num_threads()}
 
 
 def _plain(value: Any, name: str) -> Any:
@@ -323,9 +333,8 @@ def book_yaml(name: str) -> dict[str, Any]:
     import yaml
 
     path = book_path(name)
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
     try:
-        return yaml.load(path.read_text("utf-8"), loader)
+        return read_values(path.read_text("utf-8"))
     except (FileNotFoundError, yaml.YAMLError) as error:
         raise RecordError(f"{path} cannot be read ({error}); restore it") from None
 

@@ -113,6 +113,7 @@ def measure_all(repo: Path, profile: str, seconds: float) -> list[list[str]]:
     lines = []
     for chapter in plan(repo, list(SYSTEMS), Settings(profile)):
         p = chapter.provenance["parameters"]
+        torch.set_num_threads(chapter.threads)
         rate = rate_of(chapter.name, p, seconds)
         sample = "×".join(map(str, SYSTEMS[chapter.name].sample(p)))
         took = p["steps"] * p["batch_size"] / (rate.boosted or rate.plain)

@@ -106,11 +106,14 @@ def _from_cells(sweep: Sweep, chapter: Chapter) -> Cost | None:
 
 
 def _from_bench(chapter: Chapter) -> Cost | None:
+    import torch
+
     from fmabs_lite.press.bench import SYSTEMS
 
     values = chapter.provenance["parameters"]
     if chapter.name not in SYSTEMS:
         return None
+    torch.set_num_threads(chapter.threads)
     rate = _rate(chapter.name, json.dumps({**values, "seeds": [], "rows": []}, sort_keys=True))
     one = values["steps"] * values["batch_size"] / (rate.boosted or rate.plain)
     if not values.get("rows"):
@@ -171,5 +174,5 @@ def how_many_times(mine: dict[str, Any], other: dict[str, Any]) -> float | None:
 
 
 def _on(measured: dict[str, Any]) -> str:
-    device = measured["device"] or "an unnamed device"
-    return f"{device} ({measured['threads']} threads)" if device == "cpu" else device
+    device, threads = measured["device"] or "an unnamed device", measured.get("threads")
+    return f"{device} ({threads} threads)" if device == "cpu" and threads else device

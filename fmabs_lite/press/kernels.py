@@ -1,4 +1,4 @@
-"""The kernels that chapters run in: no message of theirs is slept through, and files stay open."""
+"""The kernels that chapters run in: this very Python, no message slept through, files held open."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from functools import partialmethod
 from queue import Empty
 from typing import Any
 
+from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client import AsyncKernelClient, AsyncKernelManager
 from jupyter_client.channels import AsyncZMQSocketChannel
+from jupyter_client.kernelspec import KernelSpec
 from traitlets import Type
 
 LOOK = 1.0  # seconds between two looks for a message
@@ -42,9 +44,14 @@ class Client(AsyncKernelClient):
 
 
 def manager_class(held: list[int]) -> type[AsyncKernelManager]:
-    """A class of kernel managers whose kernels keep the files `held` (descriptors) open."""
+    """A class of kernel managers whose kernels keep the files `held` (descriptors) open.
+
+    They run in this process' Python, whichever kernels Jupyter knows by the same name: it looks
+    for them in JUPYTER_PATH and in the reader's home first.
+    """
 
     class Manager(AsyncKernelManager):
+        kernel_spec = KernelSpec(resource_dir="", **get_kernel_dict())
         client_factory = Type(Client)
         start_kernel = partialmethod(AsyncKernelManager.start_kernel, pass_fds=held)
 

@@ -37,12 +37,13 @@ from fmabs_lite.models.backbones import (
     normalised,
     pretrained,
 )
-from fmabs_lite.press.plan import package_hash
+from fmabs_lite.press.plan import package_hash, threads_of
 from fmabs_lite.training import best_device, collect, evaluate, fit, to_float
 from fmabs_lite.trivial import PixelDeviation
 
 # Those that are shown images with ImageNet's mean and standard deviation: torchvision's.
 BACKBONES = {name: known for name, known in NETWORKS.items() if known.mean == MEAN}
+PROFILE = "cpu"  # of the record
 CORESET = 0.1  # share of PatchCore's patches that is kept: anomalib's default
 CHANNELS = 100  # of PaDiM's features that are drawn, as the paper does of ResNet18's
 RATES = {"STFPM": 1e-3, "RD4AD": 5e-3, "DRAEM": 1e-4}  # of Adam; the last two are the papers'
@@ -304,6 +305,7 @@ def compare_peers(trial: Trial, systems: Sequence[str], data: str, keep: bool) -
     part_of_anomalib("data:InferenceBatch")  # before anything takes time
     if keep and len(set(trial.seeds)) < 3:
         raise PeersError("a record rests on three seeds or more: give --seed three times, or none")
+    torch.set_num_threads(threads_of(PROFILE))
     sets, start = open_data(data), time.monotonic()
     weights = trial.weights or find_weights(trial.backbone, sets.root) or ""
     trial = replace(trial, weights=str(weights))
@@ -312,7 +314,8 @@ def compare_peers(trial: Trial, systems: Sequence[str], data: str, keep: bool) -
         used = ["mvtec", "dtd"] if "DRAEM" in results["rows"] and sets.has("dtd") else ["mvtec"]
         sums = {k: "drawn" if sets.drawn else checksum(getattr(sets, k)) for k in used}
         provenance = provenance_of(trial, sums, round(time.monotonic() - start, 1))
-        records.write_record(records.book_path("records") / "peers.cpu.json", provenance, results)
+        target = records.book_path("records") / f"peers.{PROFILE}.json"
+        records.write_record(target, provenance, results)
     return results
 
 
@@ -320,18 +323,18 @@ def provenance_of(trial: Trial, data: dict[str, str], seconds: float) -> dict[st
     """A record's provenance, as the runner writes it for a chapter; `data` holds checksums."""
     sigma, window = trial.smoothing
     weights = Path(trial.weights).name or "IMAGENET1K_V1"
+    used = records.computed_with()
     settings = {"weights": weights, "seeds": list(trial.seeds), "sigma": sigma, "window": window,
                 "coreset": CORESET, "channels": trial.channels, "rates": RATES}  # fmt: skip
     return {
         "chapter": "peers",
-        "profile": "cpu",
+        "profile": PROFILE,
         "source": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
         "package": package_hash(),
         "parameters": asdict(trial) | settings,
-        "versions": records.versions() | {name: version(name) for name in ("anomalib", "kornia")},
+        **used,
+        "versions": used["versions"] | {name: version(name) for name in ("anomalib", "kornia")},
         "data": data,
-        "device": records.device(),
-        "threads": torch.get_num_threads(),
         "resumed": False,
         "seconds": seconds,
         "finished": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -9,6 +9,7 @@ import ast
 import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -17,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from fmabs_lite.lesson import records
+from fmabs_lite.lesson.cells import JOINED
+from fmabs_lite.lesson.values import read_values
 
 PRESS = "press"  # the tools, on which no result depends
+THREADS = {"colab": 2, "full": 8}  # of a run, by profile: see `threads_of`
 
 
 class RunError(ValueError):
@@ -54,7 +58,13 @@ class Chapter:
     provenance: dict[str, Any]
     data: dict[str, Path]
     configuration: str
+    lacks: str = ""  # what its data lack, in words
     shared: Path | None = None  # where the cells of a sweep keep what they have in common
+
+    @property
+    def threads(self) -> int:
+        """Threads of the CPU that it runs with."""
+        return self.provenance["threads"]
 
     @property
     def executed(self) -> Path:
@@ -117,8 +127,11 @@ def _values(
         values[key] = _fitting(value, own[key], f"{key} ({place})")
     for key, value in settings.values.items():
         if key in own:
-            found = _from_text(value, own[key])
-            values[key] = _fitting(found, own[key], f"{settings.source} {key}")
+            place = f"{settings.source} {key}"
+            values[key] = _fitting(_from_text(value, own[key], place), own[key], place)
+    for key in JOINED:
+        if len(values.get(key, [])) > len(set(map(str, values.get(key, [])))):
+            raise RunError(f"{name}: {key} {values[key]} has an entry twice; each counts once")
     if "data" in own and settings.data:
         values["data"] = settings.data
     return values
@@ -149,26 +162,48 @@ def check_known(name: str, known: Iterable[str], kind: str, place: Any) -> None:
         raise RunError(f"unknown {kind} {name!r} ({place}); {hint}")
 
 
-def _from_text(value: Any, default: Any) -> Any:
+def threads_of(profile: str) -> int:
+    """Threads of the CPU in a run: the profile's, whatever the machine has.
+
+    Sums are rounded in another order with another number of threads, and after some hundred steps
+    the results differ in digits that are read.
+    """
+    return THREADS.get(profile, 1)
+
+
+def _from_text(value: Any, default: Any, place: str) -> Any:
     import yaml
 
-    text = isinstance(value, str) and not isinstance(default, str)
-    return yaml.safe_load(value) if text else value
+    if not isinstance(value, str) or isinstance(default, str):
+        return value
+    try:
+        return read_values(value)
+    except yaml.YAMLError as error:
+        raise RunError(f"{place}: {value!r} cannot be read: {_problem(error)}") from None
+
+
+def _problem(error: Exception) -> str:
+    return getattr(error, "problem", None) or str(error)
 
 
 def _fitting(value: Any, default: Any, place: str) -> Any:
-    """Return the value as the type of the default: 3 passes for a float, 3.5 not for an int."""
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+    """Return the value as the type of the default: 3 passes for a float, 3.5 not for an int.
+
+    Entries of a list fit the default's first; where that has any, a list must not be empty.
+    """
+    if isinstance(default, float) and type(value) in (int, float):
+        if not math.isfinite(value):
+            raise RunError(f"{place}: {value} is not a finite number")
         return float(value)
-    if isinstance(default, float) and isinstance(value, str):  # YAML reads 1e-3 as text
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if isinstance(default, tuple) and isinstance(value, list):
-        return value
+    if isinstance(default, (list, tuple)) and isinstance(value, (list, tuple)):
+        if default and not value:
+            raise RunError(f"{place}: the list is empty; name at least one, as in {default}")
+        like = default[0] if default else None
+        return [_fitting(one, like, f"{place}[{number}]") for number, one in enumerate(value)]
     if default is not None and type(value) is not type(default):
-        raise RunError(f"{place}: {value!r} is not of type {type(default).__name__}")
+        raise RunError(
+            f"{place}: {value!r} is not of type {type(default).__name__}; write it as {default!r}"
+        )
     return value
 
 
@@ -177,7 +212,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = read_values(path.read_text("utf-8"))
     except FileNotFoundError:
         raise RunError(f"{path} is missing; run this inside a checkout of the book") from None
     except yaml.YAMLError as error:
@@ -310,6 +345,7 @@ def _chapter(
         "parameters": values,
         "data": data.identity if data and "data" in values else [],
         "versions": [versions[key] for key in ("python", "torch", "numpy")],
+        "threads": threads_of(profile),
         "book": _book_files_read(repo, name, notebook, profile),
     }
     provenance = {
@@ -319,13 +355,28 @@ def _chapter(
         "package": package,
         "parameters": {key: value for key, value in values.items() if key != "data"},
         "versions": versions,
+        "threads": threads_of(profile),
         "data": dict.fromkeys(used, "drawn" if drawn else "real"),
     }
     overrides = {key: value for key, value in values.items() if value != defaults[key]}
     folder = repo / "_build" / "runs" / profile / name
     path = repo / "book" / f"{name}.ipynb"
     real = {} if drawn else used
-    return Chapter(name, path, folder, overrides, provenance, real, _digest(depends))
+    lacks = _lacking(used, values)
+    return Chapter(name, path, folder, overrides, provenance, real, _digest(depends), lacks)
+
+
+def _lacking(used: dict[str, Path], values: dict[str, Any]) -> str:
+    """What the data lack for these values, which a kernel would take seconds to say; or nothing."""
+    from fmabs_lite.data.folder import DataError
+    from fmabs_lite.data.mvtec import MVTecAD
+
+    try:
+        if "mvtec" in used and "category" in values:
+            MVTecAD(used["mvtec"], values["category"])
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def _book_files_read(repo: Path, name: str, notebook: Any, profile: str) -> dict[str, str]:

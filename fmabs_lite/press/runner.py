@@ -31,6 +31,8 @@ from fmabs_lite.press.plan import Chapter, RunError, Settings, plan
 
 UNTIL = "FMABS_UNTIL"  # as `fmabs_lite.training` reads it, which needs torch
 STOPPED = "stopped: "  # begins what is said of a chapter that ran out of time
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+HABITS = {"MPLBACKEND", "PYTHONSTARTUP"}  # which a kernel would take over
 LONGEST = 600  # seconds of a cell with quick's values, whose chapters take two minutes
 
 
@@ -57,6 +59,9 @@ def run(repo: Path, names: Iterable[str] = (), settings: Settings | None = None)
     if settings.keep_records and settings.values:
         raise RunError("a record holds a profile's own values: leave out --set or --keep-records")
     chosen = plan(repo, list(names), settings)
+    for chapter in chosen:
+        if chapter.lacks:
+            raise RunError(f"{chapter.name}: {chapter.lacks}")
     clear_changed(chosen, settings.force)
     waiting = [chapter for chapter in chosen if not is_finished(chapter)]
     outcomes = {
@@ -171,14 +176,13 @@ def _run_all(waiting: list[Chapter], jobs: int) -> list[Outcome]:
 
     if not waiting:
         return []
-    threads = max(1, cores() // jobs)
     running: set[subprocess.Popen] = set()
     outcomes = []
     pool = ThreadPoolExecutor(jobs)
     bar = tqdm(total=len(waiting), unit="chapter", dynamic_ncols=True, disable=None)
     try:
         tasks = {
-            pool.submit(run_one, chapter, threads, running): chapter
+            pool.submit(run_one, chapter, running): chapter
             for chapter in sorted(waiting, key=_length, reverse=True)
         }
         while tasks:
@@ -206,33 +210,33 @@ def _report(bar: Any, outcome: Outcome) -> None:
     bar.write(f"{outcome.chapter}: {outcome.status}, {outcome.seconds:.0f} s")
 
 
-def run_one(
-    chapter: Chapter, threads: int, running: set[subprocess.Popen], execute: Any = None
-) -> Outcome:
+def run_one(chapter: Chapter, running: set[subprocess.Popen], execute: Any = None) -> Outcome:
     """Run one chapter in its folder, from its checkpoints on if there are any, and say how it went.
 
     `execute` does it, and returns what went wrong; it is `execute_chapter` if none is given.
     """
     if out_of_time():
         return Outcome(chapter.name, "stopped", 0.0, "not begun")
-    (chapter.folder / "results.json").unlink(missing_ok=True)
+    for name in ("results.json", records.KERNEL):
+        (chapter.folder / name).unlink(missing_ok=True)
     resumed = (chapter.folder / "checkpoints").exists()
     start, before = time.monotonic(), read_state(chapter).get("spent", 0.0)
-    error = (execute or execute_chapter)(chapter, threads, running)
+    error = (execute or execute_chapter)(chapter, running)
     spent = round(before + time.monotonic() - start, 1)
     if error:
         write_json(chapter.folder / "run.json", read_state(chapter) | {"spent": spent})
         stopped = error.startswith(STOPPED)
         return Outcome(chapter.name, "stopped" if stopped else "failed", spent, error)
+    kernel = chapter.folder / records.KERNEL
     measured = {
-        "device": records.device() if (chapter.folder / "results.json").exists() else "",
+        "device": "",  # where nothing was kept
         "machine": f"{platform.system()} {platform.machine()}, {cores()} cores",
-        "threads": threads,
         "resumed": resumed,
         "seconds": spent,
         "finished": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "commit": commit_of(chapter.notebook.parent),
         **precision_of(chapter),
+        **(read_json(kernel) if kernel.exists() else {}),
     }
     state = {**read_state(chapter), "measured": measured, "seconds": spent}
     state.pop("spent", None)
@@ -260,7 +264,7 @@ def commit_of(folder: Path) -> str:
 
 
 def execute_chapter(
-    chapter: Chapter, threads: int, running: set[subprocess.Popen], held: tuple[int, ...] = ()
+    chapter: Chapter, running: set[subprocess.Popen], held: tuple[int, ...] = ()
 ) -> str:
     """Execute a chapter in a process of its own; return what went wrong, or nothing.
 
@@ -270,7 +274,7 @@ def execute_chapter(
     job += [chapter.provenance["profile"], json.dumps(held)]
     process = subprocess.Popen(
         [sys.executable, "-m", "fmabs_lite.press.runner", *job],
-        env=_environment(chapter, threads),
+        env=environment(chapter),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -286,13 +290,18 @@ def execute_chapter(
     return f"{output.strip() or last}. The notebook as far as it got: {chapter.executed}"
 
 
-def _environment(chapter: Chapter, threads: int) -> dict[str, str]:
-    env = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
+def environment(chapter: Chapter) -> dict[str, str]:
+    """The environment of a chapter's process and kernel: nothing of the reader's habits in it."""
+    env = {key: value for key, value in os.environ.items() if key not in HABITS}
     env[records.RUN_DIR] = str(chapter.folder)
     if chapter.shared:
         env[records.SHARED_DIR] = str(chapter.shared)
-    env["OMP_NUM_THREADS"] = env["MKL_NUM_THREADS"] = str(threads)
+    env |= dict.fromkeys(THREADS, str(chapter.threads))
+    env["IPYTHONDIR"] = str(chapter.folder / "ipython")  # no start-up files of the reader's
     env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else debugpy warns in every kernel
+    package = Path(__file__).parents[2]
+    if (package / "pyproject.toml").exists():  # of two checkouts, the one that is hashed
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package), env.get("PYTHONPATH")]))
     return env
 
 

@@ -50,7 +50,6 @@ from fmabs_lite.press.runner import (
 KEYS = {"chapter": str, "profile": str, "grid": dict, "fixed": dict}
 RESULTS = "results.json"  # of a cell, and of all of them
 LONGEST_NAME = 120  # characters of a cell's name; file systems end at 255 bytes
-GROUP = 2  # cores of a process on a machine without a GPU
 PATIENCE = 5.0  # seconds that a worker waits for a cell that somebody else runs, before it gives up
 ANSWER = 20.0  # seconds in which a scheduler is to answer
 
@@ -113,7 +112,8 @@ def _in_common(chapter: Chapter) -> str:
     """A name for all that a network depends on but its seed, which its own name tells."""
     values = chapter.provenance["parameters"]
     others = {name: value for name, value in values.items() if name not in JOINED}
-    depends = [chapter.provenance[key] for key in ("source", "package", "data")] + [others]
+    kept = ("source", "package", "threads", "data")
+    depends = [chapter.provenance[key] for key in kept] + [others]
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -156,7 +156,6 @@ def _in_words(value: Any) -> str:
 
 def run_cell(
     chapter: Chapter,
-    threads: int | None = None,
     gpus: tuple[str, ...] = (),
     patience: float = 0.0,
     execute: Callable[..., str] = execute_chapter,
@@ -166,14 +165,14 @@ def run_cell(
     Raises CellError if it fails, so that Dask tries again.
     """
     _check_worker(chapter)
-    threads = _settle(threads, gpus)
+    _take_gpu(gpus)
     with claim(chapter.folder, patience) as held:
         if held is None:
             return Outcome(chapter.folder.name, "taken", 0.0)
         clear_changed([chapter], force=False)
         if is_finished(chapter):
             return Outcome(chapter.folder.name, "kept", read_state(chapter)["seconds"])
-        outcome = run_one(chapter, threads, set(), partial(execute, held=(held,)))
+        outcome = run_one(chapter, set(), partial(execute, held=(held,)))
     if outcome.status == "failed":
         raise CellError(outcome.error)
     return replace(outcome, chapter=chapter.folder.name)
@@ -196,14 +195,12 @@ def _check_worker(chapter: Chapter) -> None:
         )
 
 
-def _settle(threads: int | None, gpus: tuple[str, ...]) -> int:
-    """Take this worker's GPU, if it is to have one; return the threads of a cell."""
+def _take_gpu(gpus: tuple[str, ...]) -> None:
+    """Take this worker's GPU, if it is to have one."""
     from distributed import get_worker
 
-    worker = get_worker()
     if gpus:  # before anything asks for CUDA in this process, which the cells' are started from
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[int(worker.name) % len(gpus)]
-    return threads or max(1, cores() // worker.state.nthreads)
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[int(get_worker().name) % len(gpus)]
 
 
 # --- all cells
@@ -230,18 +227,23 @@ def run_sweep(
     """
     sweep = read_sweep(repo, path, data)
     held = sweep.recorded() if keep_records else set()
-    done = {name for name, chapter in sweep.cells.items() if name in held or is_finished(chapter)}
-    waiting = [chapter for name, chapter in sweep.cells.items() if name not in done]
-    outcomes = {
-        name: Outcome(name, "kept", read_state(sweep.cells[name]).get("seconds") or 0.0)
-        for name in done
-    }
+    outcomes = dict(_without_running(sweep, held))
+    waiting = [chapter for name, chapter in sweep.cells.items() if name not in outcomes]
     with time_limit(minutes):
         outcomes |= _run_waiting(waiting, workers, scheduler, retries, execute)
     results = collect_cells(sweep)
     if keep_records:
         _add_to_record(sweep)
     return [outcomes[name] for name in sweep.cells], results
+
+
+def _without_running(sweep: Sweep, held: set[str]) -> Iterator[tuple[str, Outcome]]:
+    """Name and outcome of the cells that are finished, or whose data are not there."""
+    for name, chapter in sweep.cells.items():
+        if name in held or is_finished(chapter):
+            yield name, Outcome(name, "kept", read_state(chapter).get("seconds") or 0.0)
+        elif chapter.lacks:
+            yield name, Outcome(name, "failed", 0.0, chapter.lacks)
 
 
 def _add_to_record(sweep: Sweep) -> None:
@@ -268,9 +270,9 @@ def _run_waiting(
     outcomes: dict[str, Outcome] = {}
     if waiting:
         gpus = () if scheduler else visible_gpus()
-        workers = workers or min(len(waiting), len(gpus) or max(1, cores() // GROUP))
-        threads = None if scheduler else max(1, cores() // workers)
-        job = partial(run_cell, threads=threads, gpus=gpus, execute=execute)
+        beside = len(gpus) or max(1, cores() // waiting[0].threads)
+        workers = workers or min(len(waiting), beside)
+        job = partial(run_cell, gpus=gpus, execute=execute)
         with _cluster(scheduler, workers, retries) as client:
             outcomes |= _work_through(client, waiting, job, retries)
     return outcomes

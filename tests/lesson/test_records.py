@@ -63,7 +63,14 @@ def test_keep_rounds_and_merges(run_dir):
         "count": 7,
         "scores": {"mean": 0.666667, "by video": [1.0, None, True]},
     }
-    assert sorted(path.name for path in run_dir.iterdir()) == ["results.json"]
+    assert sorted(path.name for path in run_dir.iterdir()) == ["kernel.json", "results.json"]
+
+
+def test_what_is_kept_says_what_computed_it(run_dir):
+    keep(auroc=0.5)
+    said = records.read_json(run_dir / records.KERNEL)
+    assert said["versions"]["torch"].startswith(torch.__version__.split("+")[0])
+    assert (said["threads"], said["device"]) == (torch.get_num_threads(), records.device())
 
 
 def test_keep_refuses_by_name(run_dir, monkeypatch):

@@ -30,7 +30,7 @@ def repo(tmp_path: Path, monkeypatch, same_package) -> Path:
 def no_kernels(monkeypatch):
     """Copy notebooks instead of executing them; chapter 02 fails while a file `broken` lies by."""
 
-    def execute(chapter, threads, running) -> str:
+    def execute(chapter, running) -> str:
         shutil.copy(chapter.notebook, chapter.executed)
         broken = chapter.name == "02_two" and Path("broken").exists()
         return "stopped in cell [1], line 1: `x`: NameError: x" if broken else ""
@@ -133,7 +133,7 @@ def test_no_page_is_built_when_a_chapter_failed(repo, no_kernels, monkeypatch):
 
 
 def test_keep_records_copies_what_has_results(repo, no_kernels, monkeypatch):
-    def execute(chapter, threads, running) -> str:
+    def execute(chapter, running) -> str:
         shutil.copy(chapter.notebook, chapter.executed)
         if chapter.name == "01_one":
             (chapter.folder / "results.json").write_text('{"auroc": 0.5}')
@@ -145,7 +145,7 @@ def test_keep_records_copies_what_has_results(repo, no_kernels, monkeypatch):
     assert [path.name for path in folder.iterdir()] == ["01_one.cpu.json"]
     record = json.loads((folder / "01_one.cpu.json").read_text())
     assert record["results"] == {"auroc": 0.5}
-    assert record["provenance"]["threads"] == runner.cores()
+    assert record["provenance"]["threads"] == 1  # whatever the cores
     assert call("run", "--data", "sets", "--profile", "cpu").output.count("kept") == 2
 
 

@@ -17,6 +17,7 @@ import nbformat
 import pytest
 import zmq
 from jupyter_client.channels import AsyncZMQSocketChannel
+from jupyter_client.kernelspec import get_kernel_spec
 from tiny_book import (
     FRAGILE,
     PARAMETERS,
@@ -43,7 +44,7 @@ from fmabs_lite.press.runner import (
     as_asked,
     clear_changed,
     commit_of,
-    cores,
+    environment,
     precision_of,
     run,
 )
@@ -86,7 +87,13 @@ def test_values_come_from_notebook_profile_and_command_line(repo):
         ([], {"profile": "qiuck"}, "unknown profile 'qiuck' .*profiles.yml.*quick"),
         ([], {"values": {"stesp": "3"}}, "unknown parameter 'stesp' .*--set.*steps"),
         ([], {"values": {"steps": "three"}}, "--set steps: 'three' is not of type int"),
-        ([], {"values": {"steps": "3.5"}}, "--set steps: 3.5 is not of type int"),
+        ([], {"values": {"steps": "3.5"}}, "--set steps: 3.5 is not of type int; write it as 3"),
+        ([], {"values": {"steps": "0400"}}, "--set steps: '0400' cannot be read: 0400 is no numbe"),
+        ([], {"values": {"steps": "1:30"}}, "--set steps: '1:30' is not of type int"),
+        ([], {"values": {"steps": "[3"}}, r"--set steps: '\[3' cannot be read: did not find"),
+        ([], {"values": {"rate": ".inf"}}, "--set rate: inf is not a finite number"),
+        ([], {"values": {"rate": "inf"}}, "--set rate: 'inf' is not of type float"),
+        ([], {"values": {"rate": "nan"}}, "--set rate: 'nan' is not of type float"),
         ([], {"values": {"rate": "true"}}, "--set rate: True is not of type float"),
         ([], {"values": {"data": "/x"}}, "--data DIR"),
         ([], {"values": {"steps": "3"}, "keep_records": True}, "leave out --set"),
@@ -96,6 +103,69 @@ def test_a_wrong_request_stops_before_anything_starts(repo, names, asked, messag
     with pytest.raises(RunError, match=message):
         run(repo, names, settings(repo, **asked))
     assert not (repo / "_build").exists()
+
+
+LISTS = 'seeds = [0]\nrates = [0.1, 0.2]\nparts = []\ncategory = "screw"'
+READS_LISTS = "print(seeds, rates, parts, category)"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("rates", "[1e-3,1e-2]", [0.001, 0.01]),
+        ("rates", "[1, .5]", [1.0, 0.5]),
+        ("seeds", "[1_0, 0x10]", [10, 16]),
+        ("parts", "[no, 2026-01-01, 10_draem]", ["no", "2026-01-01", "10_draem"]),
+    ],
+)
+def test_entries_of_a_list_are_read_as_python_reads_them(repo, name, text, value):
+    write_chapter(repo, "01_one", READS_LISTS, LISTS)
+    (chapter,) = plan(repo, ["01_one"], Settings(values={name: text}))
+    assert chapter.overrides == {name: value}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("seeds", "[]", "--set seeds: the list is empty; name at least one, as in .0."),
+        ("seeds", "[010]", "--set seeds: '.010.' cannot be read: 010 is no number in Python"),
+        ("seeds", "[1:30]", r"--set seeds\[0\]: '1:30' is not of type int"),
+        ("seeds", "[0, 1, 1]", "01_one: seeds .0, 1, 1. has an entry twice"),
+        ("seeds", "3", r"--set seeds: 3 is not of type list; write it as \[0\]"),
+        ("rates", "[0.1, .nan]", r"--set rates\[1\]: nan is not a finite number"),
+        ("rates", "[low]", r"--set rates\[0\]: 'low' is not of type float"),
+    ],
+)
+def test_a_list_whose_entries_are_wrong_is_refused(repo, name, text, message):
+    write_chapter(repo, "01_one", READS_LISTS, LISTS)
+    with pytest.raises(RunError, match=message):
+        plan(repo, ["01_one"], Settings(values={name: text}))
+
+
+def test_a_category_that_is_not_there_is_refused_before_a_kernel_starts(repo, monkeypatch):
+    (repo / "sets" / "mvtec" / "screw" / "train").mkdir()
+    reads = "from fmabs_lite.data.folder import open_data\nopen_data(data).mvtec, category"
+    write_chapter(repo, "01_one", reads, 'data = ""\ncategory = "screw"')
+    monkeypatch.setattr(runner, "execute_chapter", lambda *_: "began")
+    with pytest.raises(RunError, match="01_one: There is no category 'scrw'.*screw"):
+        run(repo, ["01_one"], settings(repo, values={"category": "scrw"}))
+    assert not (repo / "_build").exists()
+    (outcome,) = run(repo, ["01_one"], settings(repo))
+    assert outcome.error == "began"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cpu:\n  01_one: {steps: 0400}", "0400 is no number in Python"),
+        ("cpu:\n  01_one: {steps: 4}\n  01_one: {rate: 1.0}", "'01_one' stands here twice"),
+        ("cpu:\n  01_one: {steps: 1:30}", "'1:30' is not of type int"),
+    ],
+)
+def test_numbers_in_a_profile_are_pythons(repo, text, message):
+    (repo / "book" / "profiles.yml").write_text(text)
+    with pytest.raises(RunError, match=message):
+        plan(repo, [], settings(repo, profile="cpu"))
 
 
 def test_profiles_are_checked(repo):
@@ -199,6 +269,58 @@ def test_checkpoints_stay_until_the_configuration_changes(repo):
     assert not checkpoint.exists()
 
 
+# --- what a chapter runs in
+
+
+def test_the_threads_of_a_run_are_its_profiles_and_part_of_its_configuration(repo, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    monkeypatch.setattr("fmabs_lite.press.plan.THREADS", {"full": 5})
+    for profile, threads in (("quick", 1), ("cpu", 1), ("full", 5)):
+        (chapter,) = plan(repo, ["01_one"], settings(repo, profile=profile))
+        assert chapter.provenance["threads"] == threads
+        env = environment(chapter)
+        assert {env[name] for name in runner.THREADS} == {str(threads)}
+    first = configuration(repo)
+    monkeypatch.setattr("fmabs_lite.press.plan.THREADS", {"quick": 2})
+    assert configuration(repo) != first
+
+
+def test_another_python3_kernel_in_front_is_not_taken(tmp_path, monkeypatch):
+    spec = tmp_path / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    other = {"argv": ["/other/python"], "display_name": "Python 3", "language": "python"}
+    spec.write_text(json.dumps(other))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    assert get_kernel_spec("python3").argv == ["/other/python"], "Jupyter would take it"
+    manager = kernels.manager_class([])(kernel_name="python3")
+    assert manager.kernel_spec.argv[0] == sys.executable
+    assert manager.format_kernel_cmd()[:3] == [sys.executable, "-m", "ipykernel_launcher"]
+
+
+def test_a_readers_start_up_files_and_another_checkout_are_not_taken(repo, monkeypatch):
+    monkeypatch.setenv("PYTHONSTARTUP", "mine.py")
+    monkeypatch.setenv("PYTHONPATH", "/other/checkout")
+    (chapter,) = plan(repo, ["01_one"], settings(repo))
+    env = environment(chapter)
+    assert "PYTHONSTARTUP" not in env and Path(env["IPYTHONDIR"]).parent == chapter.folder
+    assert env["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/other/checkout"]
+
+
+def test_a_run_states_what_its_kernel_computed_with(repo, monkeypatch):
+    said = {"versions": {"torch": "0"}, "device": "A GPU", "threads": 3}
+
+    def execute(chapter, running) -> str:
+        records.write_json(chapter.folder / "results.json", {"ap": 0.5})
+        records.write_json(chapter.folder / records.KERNEL, said)
+        return ""
+
+    (chapter,) = plan(repo, ["01_one"], settings(repo))
+    clear_changed([chapter], force=False)
+    runner.run_one(chapter, set(), execute)
+    whole = runner.whole_provenance(chapter)
+    assert {name: whole[name] for name in said} == said
+
+
 # --- runs, with kernels
 
 
@@ -218,14 +340,14 @@ def test_failing_resuming_skipping_and_running_again(tmp_path, monkeypatch, same
     assert not (repo / "_build" / "executed" / "02_fragile.ipynb").exists()
     results = json.loads((folder / "01_sound" / "results.json").read_text())
     assert len(results["draws"]) == 4 and results["files"] == ["000.png"]
-    threads = max(1, cores() // 2)
-    assert results["threads"] == [str(threads), threads]
+    assert results["threads"] == ["1", 1], "of profile quick, whatever the cores"
 
     sound, fragile = run(repo, (), asked)
     assert (sound.status, fragile.status) == ("kept", "done"), fragile.error
     assert json.loads((folder / "02_fragile" / "results.json").read_text()) == {"seen": True}
     measured = json.loads((folder / "02_fragile" / "run.json").read_text())["measured"]
-    assert measured["resumed"] is True and measured["threads"] == threads
+    assert measured["resumed"] is True and measured["threads"] == 1
+    assert measured["versions"] == records.versions()
 
     (again,) = run(repo, ["01_sound"], settings(repo, values={"steps": "4"}, jobs=2, force=True))
     assert again.status == "done"

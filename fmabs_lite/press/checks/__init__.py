@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from fmabs_lite.lesson.values import read_values
 from fmabs_lite.press.checks import frame, prose
 from fmabs_lite.press.checks.address import fork, repository_url
 from fmabs_lite.press.checks.folds import check_folds, sync_folds
@@ -24,10 +25,8 @@ PAGES = ("README.md", "book/*.md")
 
 def run_checks(repo: Path) -> list[str]:
     """All findings in the repository's chapters, pages, profiles and records; [] when sound."""
-    import yaml
-
     repository = repository_url(repo)
-    tables = yaml.safe_load((repo / "book/paper_tables.yml").read_text(encoding="utf-8"))["tables"]
+    tables = read_values((repo / "book/paper_tables.yml").read_text(encoding="utf-8"))["tables"]
     problems = [*check_profiles(repo), *check_records(repo), *check_contents(repo)]
     package, registered = Package(repo), frame.registered_exercises(repo)
     for notebook in read_all(repo, problems):
