@@ -3,6 +3,7 @@
 from fmabs_lite.models.ast_mfr import AstMfr, mfr_smooth
 from fmabs_lite.models.autoencoder import AutoEncoder, Prediction, Reconstruction
 from fmabs_lite.models.draem import Draem
+from fmabs_lite.models.hf2vad import FlowMemory, Hf2vad
 from fmabs_lite.models.jigsaw import Jigsaw
 from fmabs_lite.models.mnad import Mnad, memory_score
 from fmabs_lite.models.pkgnet import PkgNet
@@ -13,6 +14,8 @@ __all__ = [
     "AstMfr",
     "AutoEncoder",
     "Draem",
+    "FlowMemory",
+    "Hf2vad",
     "Jigsaw",
     "Mnad",
     "PkgNet",
