@@ -8,7 +8,12 @@ from fmabs_lite.lesson.printed import all_printed
 from fmabs_lite.lesson.records import RecordError, book_yaml
 
 MOST = 3  # of a chapter; with more of them chance answers one
-KEYS = {"asks", "row", "other", "key", "paper", "beats", "seeds", "because"}
+KINDS = {
+    **dict.fromkeys(("asks", "row", "other", "key", "because"), str),
+    **dict.fromkeys(("paper", "beats"), list),
+    "seeds": int,
+}
+KEYS = set(KINDS)
 
 
 class Planned(NamedTuple):
@@ -40,9 +45,13 @@ def planned(chapter: str) -> list[Planned]:
 def _planned(line: dict, where: str) -> Planned:
     if wrong := KEYS - {"paper"} - set(line) | set(line) - KEYS:
         raise RecordError(f"{where}: {', '.join(sorted(wrong))} is missing or unknown.")
+    if wrong := [name for name, value in line.items() if not isinstance(value, KINDS[name])]:
+        raise RecordError(f"{where}: {wrong[0]} is {line[wrong[0]]!r}, which is of another type.")
     places, printed = [tuple(place) for place in line.get("paper", [])], all_printed()
     if unknown := [place for place in places if place not in printed]:
         raise RecordError(f"{where}: paper_tables.yml has no cell {unknown[0]}.")
+    if len(places) not in (0, 2):
+        raise RecordError(f"{where}: paper names two printed cells, ours and the other's.")
     gain = printed[places[0]].printed - printed[places[1]].printed if places else None
     asks, row, other, key, seeds = (line[k] for k in ("asks", "row", "other", "key", "seeds"))
     detector, *trivial = line["beats"]

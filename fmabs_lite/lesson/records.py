@@ -6,9 +6,9 @@ results of two runs can be compared for equality. A record that grows has "cells
 these two parts; they are joined when it is read (see `cells`).
 
 A record carries a checksum of its own content in its provenance, so an edit by accident (a search
-and replace, a merge) is noticed by `fmabs-lite check`. It stands inside the record, and not in an
-index beside it, so that a record travels whole, two new records never touch one file, and every
-`*.json` in the folder is a record. It guards against accidents, not against intent.
+and replace, a merge) is noticed by everyone who reads it (`read_record`). It stands inside the
+record, and not in an index beside it, so that a record travels whole, two new records never touch
+one file, and every `*.json` in the folder is a record. It guards against accidents, not intent.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fmabs_lite.lesson.cells import JOINED, join, select
+from fmabs_lite.lesson.schema import misfits
 from fmabs_lite.lesson.values import read_values
 
 RUN_DIR = "FMABS_RUN_DIR"
@@ -38,6 +39,12 @@ PACKAGES = (
     "scikit-learn",
     "opencv-python-headless",
     "fmabs-lite",
+)
+
+
+RESTORE = (
+    "restore it with git, or install the package anew if it came with that; else make it again "
+    "with fmabs-lite run --keep-records"
 )
 
 
@@ -122,13 +129,14 @@ def load_record(
     While the run that makes a chapter's first *cpu* or *full* record is under way, that run's own
     results so far serve, since nothing is committed yet.
 
-    Raises RecordError, naming the command that makes the record, if there is none.
+    Raises RecordError, naming the command that makes the record, if there is none; as
+    `read_record`, if it is not as its run left it.
     """
     folder = book_path("records")
     profiles = [profile] if profile else PROFILES
     for path in (folder / f"{chapter}.{name}.json" for name in profiles):
         if path.exists():
-            return as_record(read_json(path), path, where)
+            return as_record(read_record(path), path, where)
     own = _own_run(chapter, profiles)
     if own:
         return own
@@ -154,7 +162,18 @@ def _own_run(chapter: str, profiles: Iterable[str]) -> Record | None:
 def committed(chapter: str) -> Record | None:
     """Read the committed record of a chapter, *full* before *cpu*; None if there is none."""
     paths = (book_path("records") / f"{chapter}.{profile}.json" for profile in PROFILES)
-    return next((as_record(read_json(path), path) for path in paths if path.exists()), None)
+    return next((as_record(read_record(path), path) for path in paths if path.exists()), None)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What a record's file holds, in the form that `misfits` checks and as its run left it.
+
+    Raises RecordError, naming the file, what is wrong and what to do.
+    """
+    content = read_json(path, RESTORE)
+    if fault := record_fault(content):
+        raise RecordError(f"{path} {fault}")
+    return content
 
 
 def is_record(content: Any) -> bool:
@@ -215,7 +234,7 @@ def write_cells(
     Raises:
         RecordError: as `write_content`.
     """
-    kept = read_json(path).get("cells", []) if path.exists() else []
+    kept = read_record(path).get("cells", []) if path.exists() else []
     newest: dict[str, dict] = {}
     for cell in sorted([*kept, *cells], key=lambda one: one["provenance"]["finished"]):
         newest[cell_key(cell["provenance"]["parameters"])] = cell
@@ -257,8 +276,10 @@ def _with_checksum(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "provenance": provenance}
 
 
-def record_fault(content: dict[str, Any]) -> str:
-    """What is wrong with the checksum of a record, and what to do; nothing when it is sound."""
+def record_fault(content: Any) -> str:
+    """What is wrong with the content of a record, and what to do; nothing when it is sound."""
+    if misfit := next(misfits(content), ""):
+        return f"is not a record: {misfit}; {RESTORE}"
     found = content["provenance"].get("checksum")
     if found is None:
         return (
@@ -266,10 +287,7 @@ def record_fault(content: dict[str, Any]) -> str:
             "\"from fmabs_lite.lesson.records import seal; seal('book/records/NAME.json')\""
         )
     if found != content_checksum(content):
-        return (
-            "was changed after its run; restore it with git, or make it again with "
-            "fmabs-lite run --keep-records"
-        )
+        return f"was changed after its run; {RESTORE}"
     return ""
 
 
@@ -278,9 +296,9 @@ def seal(path: str | Path) -> None:
 
     Raises RecordError if it has one already that does not fit: then the record was changed.
     """
-    content = read_json(Path(path))
-    if "checksum" in content["provenance"] and record_fault(content):
-        raise RecordError(f"{path} {record_fault(content)}")
+    content = read_json(Path(path), RESTORE)
+    if next(misfits(content), "") or "checksum" in content["provenance"]:
+        content = read_record(Path(path))
     write_json(Path(path), _with_checksum(content))
 
 
@@ -354,12 +372,16 @@ def book_path(name: str) -> Path:
     return repo / "book" / name if repo else Path(__file__).parents[1] / "_book" / name
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file. Raises RecordError, naming it, if it is damaged."""
+def read_json(path: Path, remedy: str = "remove it and run again") -> dict[str, Any]:
+    """Read a JSON file. Raises RecordError, naming it and the remedy, if it is damaged."""
     try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise RecordError(f"{path} is damaged ({error}); remove it and run again") from None
+        return json.loads(path.read_text("utf-8"), parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path} is damaged ({error}); {remedy}") from None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no finite number")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from fmabs_lite.lesson.records import RecordError, book_path, read_json, write_json
 
 LIST = "weights/made.json"
+FACTS = ("parameters", "device", "seconds")  # of the run, which a chapter tells
+RESTORE = "restore it with git, or install the package anew"
 LARGEST = 4_000_000  # bytes of one file
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -62,13 +64,15 @@ def trained(name: str) -> Trained:
     """
     from safetensors.torch import load
 
-    listed = read_json(book_path(LIST))
+    listed = read_json(book_path(LIST), RESTORE)
     if name not in listed:
         raise RecordError(f"There are no weights {name!r}; there are {', '.join(listed)}.")
     path, made = book_path(f"weights/{name}.safetensors"), listed[name]
+    if lost := [key for key in ("sha256", *FACTS) if key not in made]:
+        raise RecordError(f"{book_path(LIST)}, {name}: {lost[0]} is missing; {RESTORE}.")
     content = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(content).hexdigest() != made["sha256"]:
-        raise RecordError(f"{path} is missing or damaged; restore it, or install the package anew.")
+        raise RecordError(f"{path} is missing or damaged; {RESTORE}.")
     state = {key: value.float() if value.is_floating_point() else value
              for key, value in load(content).items()}  # fmt: skip
     return Trained(name, state, made["parameters"], made)
@@ -85,16 +89,20 @@ def keep_trained(name: str, run: Path, network: str, book: Path) -> dict[str, An
     Returns:
         The line of the list.
     Raises:
-        RecordError: for a run on other data than synthetic, a file of more than 4 MB, or weights
-            that half precision cannot hold.
+        RecordError: for a run that has not ended or is on other data than synthetic, a file that
+            is no checkpoint or has more than 4 MB, or weights that half precision cannot hold.
     """
     from safetensors.torch import save
 
     state = read_json(run / "run.json")
+    if "measured" not in state:
+        raise RecordError(f"{run} has not ended; run the same command again.")
     found = state["provenance"] | state["measured"]
     if any(source != "drawn" for source in found["data"].values()):
         raise RecordError(f"{run} is a run on real data, whose weights do not travel.")
-    weights = torch.load(network, map_location="cpu", weights_only=True)["detector"]
+    weights = torch.load(network, map_location="cpu", weights_only=True).get("detector")
+    if weights is None:
+        raise RecordError(f"{network} is no checkpoint of a detector, such as `fit` writes.")
     halved = {key: (value.half() if value.is_floating_point() else value).contiguous()
               for key, value in weights.items()}  # fmt: skip
     if lost := [key for key, value in halved.items() if not torch.isfinite(value).all()]:
@@ -102,7 +110,7 @@ def keep_trained(name: str, run: Path, network: str, book: Path) -> dict[str, An
     content = save(halved)
     if len(content) > LARGEST:
         raise RecordError(f"{len(content):,} bytes are more than {LARGEST:,}; train a smaller one.")
-    facts = ("chapter", "profile", "parameters", "commit", "device", "seconds")
+    facts = ("chapter", "profile", "commit", *FACTS)
     made = {"sha256": hashlib.sha256(content).hexdigest()}
     made |= {key: found[key] for key in facts if key in found}
     folder = book / "weights"

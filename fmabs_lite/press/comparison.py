@@ -22,13 +22,15 @@ from fmabs_lite.lesson.ledger import (
 )
 from fmabs_lite.lesson.records import (
     Record,
+    RecordError,
     as_record,
     book_path,
     cell_key,
     is_record,
     read_json,
-    record_fault,
+    read_record,
 )
+from fmabs_lite.lesson.schema import misfits
 
 
 class ComparisonError(ValueError):
@@ -43,7 +45,8 @@ def read_runs(folder: Path) -> tuple[dict[str, Record], list[str]]:
     their seeds or rows alone count as one run.
 
     Returns:
-        Records by their place in the folder, and what was left out or is wrong, in words.
+        Records by their place in the folder, without those that `changed_records` names, and what
+        was left out, in words.
     Raises:
         ComparisonError: for a folder with neither; RecordError for a damaged file.
     """
@@ -57,13 +60,13 @@ def read_runs(folder: Path) -> tuple[dict[str, Record], list[str]]:
                 "provenance": {**state.get("provenance", {}), **state["measured"]},
                 "results": read_json(path.with_name("results.json")),
             }
+            if misfit := next(misfits(content), ""):
+                raise ComparisonError(f"{path.parent}: {misfit}; run it again")
             alike.setdefault(_alike(path, state), {})[name] = content
     found = dict(part for runs in alike.values() for part in join_runs(runs))
-    for path in sorted(folder.glob("*.json")):
-        content = read_json(path)
-        if is_record(content):
-            found[path.name] = as_record(content, path)
-    if not found and not remarks:
+    kept = [path for path in sorted(folder.glob("*.json")) if is_record(read_json(path))]
+    found |= {path.name: as_record(read_record(path), path) for path in kept if not _fault(path)}
+    if not found and not remarks and not kept:
         raise ComparisonError(
             f"{folder} holds neither runs (run.json beside results.json) nor records; "
             "name a folder such as _build/runs/cpu"
@@ -102,19 +105,23 @@ def _seeds(run: Mapping[str, Any]) -> list[int]:
 
 
 def changed_records(folder: Path | None = None) -> list[str]:
-    """What is wrong with the checksums of the records in a folder, by default the committed ones.
+    """What is wrong with the records in a folder, by default the committed ones.
 
     One line a record: its name, what is wrong, what to do. Among the committed ones lies nothing
     but records; elsewhere, what is none is passed over.
     """
-    committed, found = folder is None, []
-    for path in sorted((folder or book_path("records")).glob("*.json")):
-        content = read_json(path)
-        if is_record(content):
-            found.append((path.name, record_fault(content)))
-        elif committed:
-            found.append((path.name, "is not a record any more; restore it with git"))
-    return [f"{name} {fault}" for name, fault in found if fault]
+    paths = sorted((folder or book_path("records")).glob("*.json"))
+    kept = [path for path in paths if folder is None or is_record(read_json(path))]
+    return [f"{path.name} {fault}" for path in kept if (fault := _fault(path))]
+
+
+def _fault(path: Path) -> str:
+    """What is wrong with a record's file, in words that follow its name; nothing when sound."""
+    try:
+        read_record(path)
+    except RecordError as error:
+        return str(error).removeprefix(f"{path} ")
+    return ""
 
 
 # --- a run beside the record of the same chapter and profile
@@ -191,7 +198,7 @@ def judge_run(run: Record, known: Mapping[str, PrintedCell]) -> dict[str, Any]:
         ledger cannot read the run, or "".
     """
     path = book_path("records") / f"{run.chapter}.{run.profile}.json"
-    held = as_record(read_json(path), path) if path.exists() else None
+    held = as_record(read_record(path), path) if path.exists() else None
     metrics, missing = compare_metrics(run, held) if held else ([], [])
     name = f"{run.chapter}.{run.profile}.json"
     fault, cells = "", []
@@ -220,14 +227,17 @@ def check_runs(folder: Path) -> dict[str, Any]:
     Returns:
         "runs": see `judge_run`, by place; "changed": records that are not as their run left them;
         "remarks"; "ok": there is a run, no metric is outside its tolerance, none missing, no record
-        changed, and no number of the papers missed that the committed records do not miss.
+        changed, and no number of the papers missed that the committed records do not miss. Where
+        a committed record was changed, nothing is judged.
     Raises:
         See `read_runs`.
     """
+    changed = changed_records()
+    if changed:  # beside those nothing can be judged
+        return {"runs": {}, "changed": changed, "remarks": [], "ok": False}
     runs, remarks = read_runs(folder)
     known = {cell.place: cell for cell in read_ledger()}
     judged = {name: judge_run(run, known) for name, run in runs.items()}
-    changed = changed_records()
     if folder.resolve() != book_path("records").resolve():
         sealed = [line for line in changed_records(folder) if "has no checksum" not in line]
         changed += [f"{folder.name}/{line}" for line in sealed]

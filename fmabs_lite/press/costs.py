@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmabs_lite.lesson import records
-from fmabs_lite.lesson.records import RecordError, read_json
+from fmabs_lite.lesson.records import RecordError, read_json, read_record
 from fmabs_lite.press.claims import claimed_by
 from fmabs_lite.press.plan import Chapter
 from fmabs_lite.press.runner import is_finished, read_state
@@ -153,10 +153,13 @@ def _measured_runs(repo: Path, chapter: Chapter) -> list[tuple[str, dict[str, An
     for profile in profiles:
         run = repo / "_build" / "runs" / profile / chapter.name / "run.json"
         record = repo / "book" / "records" / f"{chapter.name}.{profile}.json"
-        for place, path in (("the run", run), ("the record", record)):
+        for place, path, read in (
+            ("the run", run, read_json),
+            ("the record", record, read_record),
+        ):
             try:
-                content = read_json(path) if path.exists() else {}
-            except RecordError:
+                content = read(path) if path.exists() else {}
+            except RecordError:  # `check` says so; an estimate does without
                 continue
             if path is record or "measured" in content:
                 whole = content.get("provenance", {}) | content.get("measured", {})

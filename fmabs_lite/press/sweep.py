@@ -24,7 +24,7 @@ from typing import Any
 
 from fmabs_lite.lesson import records
 from fmabs_lite.lesson.cells import JOINED
-from fmabs_lite.lesson.records import cell_key, read_json, write_cells, write_json
+from fmabs_lite.lesson.records import cell_key, read_json, read_record, write_cells, write_json
 from fmabs_lite.press.claims import CellError, claim, claimed_by
 from fmabs_lite.press.plan import (
     Chapter,
@@ -76,7 +76,7 @@ class Sweep:
 
     def recorded(self) -> set[str]:
         """The names of the cells that the record holds, whichever commit they ran at."""
-        kept = read_json(self.record).get("cells", []) if self.record.exists() else []
+        kept = read_record(self.record).get("cells", []) if self.record.exists() else []
         known = {cell_key(cell["provenance"]["parameters"]) for cell in kept}
         return {
             name for name, chapter in self.cells.items()

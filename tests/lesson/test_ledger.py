@@ -591,7 +591,7 @@ def test_a_record_that_is_none_any_more_is_noticed(small):
     path.write_text('{"provenance": {}, "result": {}}')
     result = call(run_folder(small))
     assert result.exit_code == 1
-    assert "record changed: 04_four.cpu.json is not a record any more" in result.output
+    assert "record changed: 04_four.cpu.json is not a record: it is not provenance" in result.output
 
 
 def test_a_run_without_a_row_of_the_ledger_is_named_and_the_others_judged(small):

@@ -17,6 +17,7 @@ LINE = {
 
 def write(monkeypatch, *lines) -> None:
     """Lines in place of the book's own."""
+
     def read(name: str):
         return {"11_mnad": list(lines)} if name == "questions.yml" else book_yaml(name)
 
@@ -44,6 +45,19 @@ def test_a_line_that_cannot_be_meant_is_refused(monkeypatch):
         planned("11_mnad")
     write(monkeypatch, LINE | {"beats": ["plain"]})
     with pytest.raises(RecordError, match="no trivial row after 'plain'"):
+        planned("11_mnad")
+
+
+@pytest.mark.parametrize("change", [{"beats": "plain"}, {"seeds": "six"}, {"row": ["a", "b"]}])
+def test_a_value_of_another_type_is_refused(monkeypatch, change):
+    write(monkeypatch, LINE | change)
+    with pytest.raises(RecordError, match=f"11_mnad: {next(iter(change))} is .*another type"):
+        planned("11_mnad")
+
+
+def test_one_printed_cell_is_no_gain(monkeypatch):
+    write(monkeypatch, LINE | {"paper": LINE["paper"][:1]})
+    with pytest.raises(RecordError, match="paper names two printed cells"):
         planned("11_mnad")
 
 

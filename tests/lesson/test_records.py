@@ -20,6 +20,7 @@ from fmabs_lite.lesson.records import (
     record_fault,
     write_record,
 )
+from fmabs_lite.press.comparison import changed_records, check_runs
 
 PROVENANCE = {
     "chapter": "03_three",
@@ -105,8 +106,99 @@ def test_a_missing_or_damaged_record_says_what_to_do(repo):
     with pytest.raises(RecordError, match="03_three.cpu.json is damaged"):
         load_record("03_three")
     path.write_text(json.dumps({"provenance": {"chapter": "03_three"}, "results": {}}))
-    with pytest.raises(RecordError, match="'profile' is missing"):
+    with pytest.raises(RecordError, match="is not a record: provenance has no data; restore it wi"):
         load_record("03_three")
+
+
+ROWS = {"plain": [{"ap": 0.5, "pro": 1}, {"ap": 0.25, "pro": 0.75}]}
+IN_ROWS = {  # edits of the results, and of what is said
+    "a metric as text": (lambda rows: rows["plain"][1].update(ap="0.25"), "of another type, than"),
+    "a missing metric": (lambda rows: rows["plain"][1].pop("pro"), "other metrics"),
+    "a metric as text in all seeds": (lambda rows: rows.update(a=[{"ap": "1"}]), "is '1', and no"),
+    "a truth as metric": (lambda rows: rows.update(a=[{"ap": True}]), "is True, and no"),
+    "a row without seeds": (lambda rows: rows.update(a=[]), "is not a list with an entry a seed"),
+}
+EDITS = {  # edits of a record of one run, and of one of cells
+    **{name: (lambda c, edit=edit: edit(c["results"]["rows"]), said)
+       for name, (edit, said) in IN_ROWS.items()},
+    **{f"{name}, in a cell": (lambda c, edit=edit: edit(cell(c)["results"]["rows"]), said)
+       for name, (edit, said) in IN_ROWS.items()},
+    "nothing kept": (lambda c: c.update(results={}), "results holds nothing by name"),
+    "a later version": (lambda c: c.update(version=2), "it is not provenance and results"),
+    "an unknown key": (lambda c: c["provenance"].update(gpus=8), "gpus is unknown to this vers"),
+    "a number as text": (lambda c: c["provenance"].update(seconds="9"), "seconds is '9'"),
+    "a truth for a number": (lambda c: c["provenance"].update(seconds=True), "seconds is True"),
+    "no parameters": (lambda c: c["provenance"].pop("parameters"), "has no parameters"),
+    "a list of data": (lambda c: c["provenance"].update(data=["mvtec"]), "data is .'mvtec'."),
+    "a version of 2": (lambda c: c["provenance"]["versions"].update(numpy=2), "that is no text"),
+    "a cell without results": (lambda c: cell(c).pop("results"), r"cells\[0\] is not"),
+    "a cell of text": (lambda c: as_cells(c).update(cells=["a"]), r"cells\[0\] is not"),
+    "no cells": (lambda c: as_cells(c)["cells"].clear(), "cells is empty"),
+}  # fmt: skip
+
+
+def cell(content: dict) -> dict:
+    return as_cells(content)["cells"][0]
+
+
+def as_cells(content: dict) -> dict:
+    """Turn the content of a record of one run into that of one cell, in place."""
+    only = {"provenance": dict(content["provenance"]), "results": content.pop("results")}
+    del only["provenance"]["checksum"]
+    content |= {"cells": [only], "provenance": {"chapter": "03_three", "profile": "cpu"}}
+    return content
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_record_of_another_form_is_refused_by_everyone_who_reads_it(repo, name):
+    write(repo, "cpu", rows=ROWS)
+    path = repo / "book" / "records" / "03_three.cpu.json"
+    assert load_record("03_three").results == {"rows": ROWS} and changed_records() == []
+    edit, message = EDITS[name]
+    content = records.read_json(path)
+    edit(content)
+    content["provenance"]["checksum"] = records.content_checksum(content)
+    records.write_json(path, content)
+    readers = (lambda: load_record("03_three"), lambda: records.committed("03_three"),
+               lambda: records.write_cells(path, "03_three", "cpu", [], []))  # fmt: skip
+    for read in readers:
+        with pytest.raises(RecordError, match=f"3_three.cpu.json is not a record: .*{message}"):
+            read()
+    (line,) = changed_records()
+    assert "; restore it with git, or" in line and not check_runs(path.parent)["ok"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "Expecting value"),
+        ('{"provenance": {"chap', "Unterminated string"),
+        ("[" * 100_000, "maximum recursion depth"),
+        ('<<<<<<< HEAD\n{"provenance": {}', "Expecting value"),
+        ('{"provenance": {}, "results": {"auroc": NaN}}', "NaN is no finite number"),
+    ],
+)
+def test_a_damaged_record_is_restored_with_git(repo, text, message):
+    (repo / "book" / "records" / "03_three.cpu.json").write_text(text)
+    with pytest.raises(RecordError, match=f"3_three.cpu.json is damaged .*{message}.*; restore it"):
+        load_record("03_three")
+    (line,) = changed_records()
+    assert line.startswith("03_three.cpu.json is damaged")
+
+
+def test_a_record_edited_by_hand_is_not_shown(repo):
+    write(repo, "cpu", rows=ROWS)
+    path = repo / "book" / "records" / "03_three.cpu.json"
+    path.write_text(path.read_text().replace("0.25", "0.52"))
+    for read in (load_record, records.committed):
+        with pytest.raises(RecordError, match="03_three.cpu.json was changed after its run; resto"):
+            read("03_three")
+
+
+def test_a_record_that_names_no_threads_is_read(repo):
+    assert "threads" not in PROVENANCE
+    write(repo, "cpu", auroc=0.5)
+    assert load_record("03_three").results == {"auroc": 0.5}
 
 
 def test_the_run_that_makes_a_record_reads_its_own_results(repo, run_dir):

@@ -70,6 +70,29 @@ def test_what_is_missing_or_was_changed_is_refused(book, tmp_path):
         trained("one")
 
 
+def test_a_list_that_lost_a_line_is_restored(book, tmp_path):
+    keep_trained("one", *run_of(tmp_path, network()), book)
+    listed = read_json(book / "weights" / "made.json")
+    del listed["one"]["seconds"]
+    write_json(book / "weights" / "made.json", listed)
+    with pytest.raises(RecordError, match="one: seconds is missing; restore it with git"):
+        trained("one")
+
+
+def test_a_run_that_has_not_ended_gives_no_weights(book, tmp_path):
+    run, network_file = run_of(tmp_path, network())
+    write_json(run / "run.json", {"provenance": {"parameters": PARAMETERS}})
+    with pytest.raises(RecordError, match="has not ended; run the same command again"):
+        keep_trained("one", run, network_file, book)
+
+
+def test_a_file_that_is_no_checkpoint_gives_no_weights(book, tmp_path):
+    run, network_file = run_of(tmp_path, network())
+    torch.save(network().state_dict(), network_file)
+    with pytest.raises(RecordError, match="net.pt is no checkpoint of a detector"):
+        keep_trained("one", run, network_file, book)
+
+
 def test_only_small_whole_networks_from_synthetic_data_travel(book, tmp_path):
     with pytest.raises(RecordError, match="real data"):
         keep_trained("one", *run_of(tmp_path, network(), "sha"), book)

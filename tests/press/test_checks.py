@@ -129,6 +129,7 @@ RECORD = {
     "results": {"area": [0.1]},
 }
 RECORD["provenance"]["checksum"] = content_checksum(RECORD)
+SUM = f', "checksum": "{RECORD["provenance"]["checksum"]}"'
 FILES = {
     "_config.yml": f"title: Areas\nrepository:\n  url: {URL}\n",
     "README.md": f"# Areas\n\nSee [the book](book/index.md) at {URL}.\n",
@@ -355,9 +356,10 @@ PAGE_MISTAKES = {
     "no parameter step": ("book/profiles.yml", "{steps: 9}", "{step: 9}"),
     "the notebook opens with {'steps': 5}": ("book/profiles.yml", "{steps: 5}", "{steps: 6}"),
     "is not a record": ("book/records/02_area.cpu.json", '"results"', '"result"'),
-    "is not a record (JSON": ("book/records/02_area.cpu.json", "{", "("),
+    "is damaged (Expecting": ("book/records/02_area.cpu.json", "{", "("),
     "was changed after its run": ("book/records/02_area.cpu.json", "[0.1]", "[0.2]"),
-    "has no checksum": ("book/records/02_area.cpu.json", '"checksum"', '"sum"'),
+    "sum is unknown": ("book/records/02_area.cpu.json", '"checksum"', '"sum"'),
+    "has no checksum": ("book/records/02_area.cpu.json", SUM, ""),
     "area is empty": ("book/records/02_area.cpu.json", "[0.1]", "[]"),
     "fewer than three seeds": ("book/records/02_area.cpu.json", '"seeds": 3', '"seeds": [0, 1]'),
     "another chapter or profile": ("book/records/02_area.cpu.json", '"cpu"', '"full"'),
@@ -595,6 +597,13 @@ def test_findings_name_file_and_cell(repo):
     assert any(p.startswith("book/02_area.ipynb cell 8: ") for p in run_checks(repo))
     shutil.rmtree(repo / "book" / "records")
     assert run_checks(repo)
+
+
+def test_a_broken_notebook_is_one_finding_not_a_chapter_that_is_not_there(repo):
+    (repo / CHAPTER).write_text('{"cells": [', encoding="utf-8")
+    found = run_checks(repo)
+    assert any("02_area.ipynb: is not a notebook" in line for line in found)
+    assert not [line for line in found if "no such chapter" in line]
 
 
 @pytest.mark.parametrize("folder, complains", [("records", True), ("cells", False)])

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from tiny_book import alive
 from tiny_sweep import execute, make_sweep, noted
 
-from fmabs_lite.lesson.records import read_json, write_json
+from fmabs_lite.lesson.records import read_json, write_json, write_record
 from fmabs_lite.press import cli, costs, sweep
 from fmabs_lite.press.claims import CellError, claim, claimed_by
 from fmabs_lite.press.comparison import read_runs
@@ -422,11 +422,12 @@ def test_costs_come_from_a_whole_run_by_seeds_and_steps(repo):
     chapter = read(repo).cells["name=cable,steps=2"]
     record = repo / "book" / "records" / "01_one.cpu.json"
     record.parent.mkdir()
-    whole = {"device": "cpu", "threads": 2, "resumed": False, "seconds": 30.0}
+    whole = {"chapter": "01_one", "profile": "cpu", "data": {}, "versions": {}, "finished": "",
+             "device": "cpu", "threads": 2, "resumed": False, "seconds": 30.0}  # fmt: skip
 
     def cost(rate: float = 0.25, **change) -> costs.Cost:
         parameters = {"steps": 6, "rate": rate, "name": "cable"}
-        write_json(record, {"provenance": {**whole, "parameters": parameters, **change}})
+        write_record(record, {**whole, "parameters": parameters, **change}, {"ap": 0.5})
         return costs.cell_cost(repo, read(repo), chapter)
 
     source = "extrapolated from the record in profile cpu, 0.333 times its seeds and steps"

@@ -6,10 +6,10 @@ Nothing is executed or imported from the repository under check; sources are rea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from fmabs_lite.lesson.schema import misfits
 from fmabs_lite.lesson.values import read_values
 from fmabs_lite.press.checks import frame, prose
 from fmabs_lite.press.checks.address import fork, repository_url
@@ -86,7 +86,7 @@ def check_profiles(repo: Path) -> list[str]:
     """Profiles name chapters and parameters that exist; *quick* is what the notebooks open with."""
     from fmabs_lite.press import plan
 
-    problems = []
+    problems, there = [], {path.stem for path in chapter_files(repo)}
     defaults: dict[str, dict] = {}
     for path in chapter_files(repo):
         try:
@@ -96,8 +96,9 @@ def check_profiles(repo: Path) -> list[str]:
     for profile, chapters in plan.read_yaml(repo / "book/profiles.yml").items():
         for name, values in (chapters or {}).items():
             place = f"book/profiles.yml: {profile}, {name}"
-            if name not in defaults:
+            if name not in there:
                 problems.append(f"{place}: there is no such chapter; correct the name")
+            if name not in defaults:
                 continue
             for key in sorted(set(values or {}) - set(defaults[name])):
                 problems.append(f"{place}: the chapter has no parameter {key}; correct the name")
@@ -112,27 +113,29 @@ def check_records(repo: Path) -> list[str]:
 
     Those in `book/cells` wait for more seeds, and no chapter reads them.
     """
-    from fmabs_lite.lesson.records import RecordError, as_record, record_fault
+    from fmabs_lite.lesson.records import RESTORE, RecordError, as_record, read_json, record_fault
 
     problems = []
     folders = (repo / "book" / name for name in ("records", "cells"))
     for path in (path for folder in folders for path in sorted(folder.glob("*.json"))):
         place = path.relative_to(repo).as_posix()
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            provenance, whole = record["provenance"], as_record(record, path)
-            results, seeds = whole.results, whole.parameters.get("seeds", [0, 1, 2])
-        except (RecordError, ValueError, KeyError, TypeError) as error:
-            problems.append(f"{place}: is not a record ({error!r}); make it again")
+            record = read_json(path, RESTORE)
+        except RecordError as error:
+            problems.append(str(error).replace(str(path), f"{place}:"))
             continue
         if fault := record_fault(record):
             problems.append(f"{place}: {fault}")
+        if next(misfits(record), ""):
+            continue
+        provenance, whole = record["provenance"], as_record(record, path)
+        results, seeds = whole.results, whole.parameters.get("seeds", [0, 1, 2])
         if f"{provenance.get('chapter')}.{provenance.get('profile')}.json" != path.name:
             problems.append(f"{place}: is a record of another chapter or profile; rename it")
         many = len(seeds if isinstance(seeds, list) else range(seeds))
         if many < 3 and path.parent.name == "records":
             problems.append(f"{place}: rests on fewer than three seeds; run it with three")
-        for name, part in (results or {"results": None}).items():
+        for name, part in results.items():
             if part in (None, [], {}, ""):
                 problems.append(f"{place}: {name} is empty; run the chapter to its end")
     return problems
