@@ -1,4 +1,4 @@
-"""Who may run a cell of a sweep: a lock that the kernel takes back when its holders are dead."""
+"""Who may run a chapter or write a file: a lock that is taken back when its holders are dead."""
 
 from __future__ import annotations
 
@@ -12,18 +12,43 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+BRIEF = 60.0  # seconds that who wants to write a file waits for somebody else who writes it
+
 
 class CellError(ValueError):
     """A cell that could not be run: the message says what went wrong, and where."""
 
 
+class BusyError(ValueError):
+    """Somebody else is writing there: the message says who, and what to do."""
+
+
+@contextmanager
+def hold(place: Path, work: str, patience: float = 0.0) -> Iterator[int]:
+    """Claim a place that must be mine, such as a chapter's folder, for as long as the block lasts.
+
+    Args:
+        place: see `claim`.
+        work: what is done there, in words: "the run of 10_draem".
+    Raises:
+        BusyError: if somebody else still has it after `patience` seconds; it names the process.
+    """
+    with claim(place, patience) as held:
+        if held is None:
+            raise BusyError(
+                f"{_holder(place)} is at work on {work}; wait until it has ended, or end it, and "
+                "start again"
+            )
+        yield held
+
+
 @contextmanager
 def claim(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
-    """Claim a cell (by its folder) for as long as the block lasts; wait for it if asked to.
+    """Claim a cell, or another folder or file, while the block lasts; wait for it if asked to.
 
-    Gives the claim's file descriptor, or None if somebody else has the cell. A process that gets
-    the descriptor shares the claim: it ends when the last of them has closed it, or is dead. Its
-    file, `claims/<cell>` beside the cells, stays; it says who claimed the cell last.
+    Gives the claim's file descriptor, or None if somebody else has it. A process that gets the
+    descriptor shares the claim: it ends when the last of them has closed it, or is dead. Its file,
+    `claims/<name>` beside what is claimed, stays; it says who claimed it last.
 
     Raises CellError where the file system keeps no locks.
     """
@@ -58,16 +83,19 @@ def _locked(file: Any, path: Path, patience: float) -> bool:
             if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
                 raise
             raise CellError(
-                f"{path} is on a file system that keeps no locks ({error.strerror}), so two sweeps "
-                "could run one cell; work in a checkout on one that does (Lustre: mounted with "
-                "the option flock)"
+                f"{path} is on a file system that keeps no locks ({error.strerror}), so two "
+                "processes could run the same; work in a checkout on one that does (Lustre: "
+                "mounted with the option flock)"
             ) from None
 
 
 def claimed_by(folder: Path) -> str:
     """Who runs a cell now, in words; nothing if nobody does."""
-    path = claim_file(folder)
-    if not path.exists():
+    if not claim_file(folder).exists():
         return ""
     with claim(folder) as held:
-        return "" if held is not None else path.read_text().strip() or "somebody"
+        return "" if held is not None else _holder(folder)
+
+
+def _holder(folder: Path) -> str:
+    return claim_file(folder).read_text().strip() or "somebody"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,15 +63,21 @@ def _explain(error: OSError) -> str:
 def main() -> None:
     """Run, build and check the book of fmabs-lite."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave through `finally`
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may not know each letter of a message
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _repo() -> Path:
+    """The checkout to work in; one that is not around the current folder is named."""
     repo = find_repo()
     if repo is None:
         raise click.ClickException(
             "no book here: book/_toc.yml is in neither this folder nor one above it; "
             "run this inside a checkout of the book"
         )
+    if not Path.cwd().resolve().is_relative_to(repo):
+        click.echo(f"Working in {repo}, where this fmabs-lite is installed from.", err=True)
     return repo
 
 
@@ -90,9 +99,12 @@ def _settings(values: tuple[str, ...], **others) -> Settings:
     from fmabs_lite.press.plan import Settings
 
     pairs = [value.partition("=") for value in values]
+    names = [name for name, _, _ in pairs]
     for name, equals, _ in pairs:
         if not equals or not name.isidentifier():
             raise click.UsageError(f"--set {name}: write it as --set name=value")
+        if names.count(name) > 1:
+            raise click.UsageError(f"--set {name} is there twice; leave one out")
     return Settings(values={name: value for name, _, value in pairs}, **others)
 
 
@@ -105,8 +117,9 @@ def run(chapters: tuple[str, ...], values: tuple[str, ...], **others) -> None:
     """Run CHAPTERS, or all of them; skip what has not changed."""
     from fmabs_lite.press import runner
 
-    outcomes = runner.run(_repo(), chapters, _settings(values, **others))
-    _finish(outcomes)
+    repo = _repo()
+    outcomes = runner.run(repo, chapters, _settings(values, **others))
+    _finish(outcomes, notebooks=repo / "_build" / "executed")
 
 
 @main.command()
@@ -160,15 +173,20 @@ def sweep(file: Path, data: str, dry_run: bool, **others) -> None:
     _finish(outcomes, "cell")
 
 
-def _finish(outcomes: list[Outcome], kind: str = "chapter") -> None:
+def _finish(outcomes: list[Outcome], kind: str = "chapter", notebooks: Path | None = None) -> None:
     """Print the table; exit with status 1 if a chapter, or a sweep's cell, failed.
 
-    Where none failed, but time was over before the end, the status is AGAIN.
+    Where none failed, but time was over before the end, the status is AGAIN. `notebooks` is the
+    folder of the executed ones, which is told.
     """
     width = max(len(kind), *(len(outcome.chapter) for outcome in outcomes))
     click.echo(f"\n{kind:{width}}  status    seconds")
     for outcome in outcomes:
         click.echo(f"{outcome.chapter:{width}}  {outcome.status:8}  {outcome.seconds:7.1f}")
+    ended = [outcome.chapter for outcome in outcomes if outcome.status in ("done", "kept")]
+    if notebooks and ended:
+        place = notebooks / f"{ended[0]}.ipynb" if len(ended) == 1 else notebooks
+        click.echo(f"\nExecuted: {place}")
     stopped = [outcome for outcome in outcomes if outcome.status == "stopped"]
     if stopped:
         click.echo(f"\nTime is over with {len(stopped)} left; the same command goes on:")
@@ -325,9 +343,8 @@ def peers(data: str, systems: tuple[str, ...], keep_records: bool, **values) -> 
     from fmabs_lite.press.comparison import in_columns
     from fmabs_lite.press.peers import Trial, compare_peers
 
-    if keep_records:
-        _repo()
-    found = compare_peers(Trial(**values), systems, data, keep_records)
+    with _peers_claim() if keep_records else nullcontext():
+        found = compare_peers(Trial(**values), systems, data, keep_records)
     keys = {"image": "image AUROC", "pixel": "pixel AUROC", "ap": "pixel AP", "pro": "PRO"}
     rows = [[name, *(spread([run[key] for run in runs]) for key in keys)]
             for name, runs in found["rows"].items()]  # fmt: skip
@@ -335,6 +352,17 @@ def peers(data: str, systems: tuple[str, ...], keep_records: bool, **values) -> 
         click.echo(line)
     for name, why in found.get("left_out", {}).items():
         click.echo(f"{name}: not run, {why}")
+
+
+@contextmanager
+def _peers_claim() -> Iterator[None]:
+    """Claim the peers' record before the half hour that it takes."""
+    from fmabs_lite.press.runner import check_shelf, record_claim
+
+    repo = _repo()
+    check_shelf(repo)
+    with record_claim(repo, "peers.cpu.json"):
+        yield
 
 
 @main.command()
@@ -347,8 +375,11 @@ def weights(run: Path, network: Path, name: str) -> None:
     RUN is the folder of a finished run on synthetic data, NETWORK one of its checkpoints.
     """
     from fmabs_lite.lesson.trained import keep_trained
+    from fmabs_lite.press.claims import BRIEF, hold
 
-    keep_trained(name, run, network, _repo() / "book")
+    repo = _repo()
+    with hold(repo / "_build" / "weights", "the weights that travel", BRIEF):
+        keep_trained(name, run, network, repo / "book")
     click.echo(f"wrote book/weights/{name}.safetensors")
 
 

@@ -13,23 +13,27 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fmabs_lite.lesson import records
 from fmabs_lite.lesson.records import read_json, write_json
+from fmabs_lite.press.claims import BRIEF, hold
 from fmabs_lite.press.plan import Chapter, RunError, Settings, plan
 
 UNTIL = "FMABS_UNTIL"  # as `fmabs_lite.training` reads it, which needs torch
+PATIENCE = 5.0  # seconds in which the kernels of a run that was killed are gone too
 STOPPED = "stopped: "  # begins what is said of a chapter that ran out of time
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 HABITS = {"MPLBACKEND", "PYTHONSTARTUP"}  # which a kernel would take over
@@ -53,7 +57,7 @@ def run(repo: Path, names: Iterable[str] = (), settings: Settings | None = None)
 
     Raises RunError before anything starts if a chapter, profile or parameter is unknown, or a
     parameter is never read; DataError if the data folder lacks something. A chapter that fails
-    does not stop the others.
+    does not stop the others. Raises BusyError if another run is at work on one of the chapters.
     """
     settings = settings or Settings()
     if settings.keep_records and settings.values:
@@ -62,7 +66,31 @@ def run(repo: Path, names: Iterable[str] = (), settings: Settings | None = None)
     for chapter in chosen:
         if chapter.lacks:
             raise RunError(f"{chapter.name}: {chapter.lacks}")
-    clear_changed(chosen, settings.force)
+    if settings.keep_records:
+        check_shelf(repo)
+    with _claimed(chosen) as held:
+        clear_changed(chosen, settings.force)
+        outcomes = _run_unfinished(chosen, settings, held)
+        for chapter in chosen:
+            if outcomes[chapter.name].status in ("done", "kept"):
+                _publish(repo, chapter, settings.keep_records)
+    return [outcomes[chapter.name] for chapter in chosen]
+
+
+@contextmanager
+def _claimed(chosen: list[Chapter]) -> Iterator[dict[str, int]]:
+    """Claim the chapters, and give the claims' descriptors, which their kernels are to share."""
+    held = {}
+    with ExitStack() as claims:
+        for chapter in chosen:
+            work = f"{chapter.name} in profile {chapter.provenance['profile']}"
+            held[chapter.name] = claims.enter_context(hold(chapter.folder, work, PATIENCE))
+        yield held
+
+
+def _run_unfinished(
+    chosen: list[Chapter], settings: Settings, held: dict[str, int]
+) -> dict[str, Outcome]:
     waiting = [chapter for chapter in chosen if not is_finished(chapter)]
     outcomes = {
         chapter.name: Outcome(chapter.name, "kept", read_state(chapter)["seconds"])
@@ -71,11 +99,8 @@ def run(repo: Path, names: Iterable[str] = (), settings: Settings | None = None)
     }
     jobs = settings.jobs or _default_jobs(settings.profile, len(waiting))
     with time_limit(settings.minutes):
-        outcomes |= {outcome.chapter: outcome for outcome in _run_all(waiting, jobs)}
-    for chapter in chosen:
-        if outcomes[chapter.name].status in ("done", "kept"):
-            _publish(repo, chapter, settings.keep_records)
-    return [outcomes[chapter.name] for chapter in chosen]
+        outcomes |= {outcome.chapter: outcome for outcome in _run_all(waiting, jobs, held)}
+    return outcomes
 
 
 @contextmanager
@@ -139,13 +164,29 @@ def _publish(repo: Path, chapter: Chapter, keep_record: bool) -> None:
     shelf = repo / "_build" / "executed"
     shelf.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(chapter.executed, shelf / chapter.executed.name)
+    shutil.copyfile(chapter.folder / "run.json", shelf / f"{chapter.name}.json")
     results = chapter.folder / "results.json"
     if keep_record and results.exists():
         provenance = whole_provenance(chapter)
         name = f"{chapter.name}.{provenance['profile']}.json"
-        target = repo / "book" / "records" / name
-        target.parent.mkdir(exist_ok=True)
-        records.write_record(target, provenance, read_json(results))
+        with record_claim(repo, name) as target:
+            records.write_record(target, provenance, read_json(results))
+
+
+@contextmanager
+def record_claim(repo: Path, name: str) -> Iterator[Path]:
+    """Claim a committed record, and give its path: runs, sweeps and peers may write it."""
+    target = repo / "book" / "records" / name
+    target.parent.mkdir(exist_ok=True)
+    with hold(repo / "_build" / "records" / name, f"the record {name}", BRIEF):
+        yield target
+
+
+def check_shelf(repo: Path) -> None:
+    """Raise RunError before hours are spent if no record can be written."""
+    folder = repo / "book" / "records"
+    if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
+        raise RunError(f"{folder} cannot be written, so no record can be kept; make it writable")
 
 
 def whole_provenance(chapter: Chapter) -> dict[str, Any]:
@@ -170,7 +211,7 @@ def _default_jobs(profile: str, count: int) -> int:
     return max(1, min(count, cores())) if profile == "quick" else 1
 
 
-def _run_all(waiting: list[Chapter], jobs: int) -> list[Outcome]:
+def _run_all(waiting: list[Chapter], jobs: int, held: dict[str, int]) -> list[Outcome]:
     """Run chapters side by side, the long ones first, under a progress bar."""
     from tqdm import tqdm
 
@@ -182,7 +223,9 @@ def _run_all(waiting: list[Chapter], jobs: int) -> list[Outcome]:
     bar = tqdm(total=len(waiting), unit="chapter", dynamic_ncols=True, disable=None)
     try:
         tasks = {
-            pool.submit(run_one, chapter, running): chapter
+            pool.submit(
+                run_one, chapter, running, partial(execute_chapter, held=(held[chapter.name],))
+            ): chapter
             for chapter in sorted(waiting, key=_length, reverse=True)
         }
         while tasks:
@@ -278,7 +321,8 @@ def execute_chapter(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",  # as PYTHONIOENCODING says, whatever the terminal's is
+        errors="replace",
         pass_fds=held,
     )
     running.add(process)
@@ -286,8 +330,16 @@ def execute_chapter(
     running.discard(process)
     if process.returncode == 0:
         return ""
-    last = (errors.strip().splitlines() or ["it was killed"])[-1]
-    return f"{output.strip() or last}. The notebook as far as it got: {chapter.executed}"
+    told = output.strip() or _end_of(process.returncode, errors)
+    return f"{told}. The notebook as far as it got: {chapter.executed}"
+
+
+def _end_of(status: int, errors: str) -> str:
+    """What ended a chapter's process that could say nothing itself."""
+    if status < 0:  # what its kernel says meanwhile is not the cause
+        name = signal.Signals(-status).name
+        return f"its process was killed ({name}), by somebody or for want of memory; run it again"
+    return (errors.strip().splitlines() or [f"it ended with status {status}"])[-1]
 
 
 def environment(chapter: Chapter) -> dict[str, str]:
@@ -298,6 +350,7 @@ def environment(chapter: Chapter) -> dict[str, str]:
         env[records.SHARED_DIR] = str(chapter.shared)
     env |= dict.fromkeys(THREADS, str(chapter.threads))
     env["IPYTHONDIR"] = str(chapter.folder / "ipython")  # no start-up files of the reader's
+    env["PYTHONIOENCODING"] = "utf-8"
     env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else debugpy warns in every kernel
     package = Path(__file__).parents[2]
     if (package / "pyproject.toml").exists():  # of two checkouts, the one that is hashed

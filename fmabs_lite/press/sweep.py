@@ -25,7 +25,7 @@ from typing import Any
 from fmabs_lite.lesson import records
 from fmabs_lite.lesson.cells import JOINED
 from fmabs_lite.lesson.records import cell_key, read_json, read_record, write_cells, write_json
-from fmabs_lite.press.claims import CellError, claim, claimed_by
+from fmabs_lite.press.claims import BRIEF, CellError, claim, claimed_by, hold
 from fmabs_lite.press.plan import (
     Chapter,
     RunError,
@@ -37,11 +37,13 @@ from fmabs_lite.press.plan import (
 )
 from fmabs_lite.press.runner import (
     Outcome,
+    check_shelf,
     clear_changed,
     cores,
     execute_chapter,
     is_finished,
     read_state,
+    record_claim,
     run_one,
     time_limit,
     whole_provenance,
@@ -68,11 +70,15 @@ class Sweep:
         return {key: self.cells[cell].provenance["parameters"][key] for key in self.asked["grid"]}
 
     @property
+    def repo(self) -> Path:
+        """The checkout."""
+        return self.folder.parents[2]
+
+    @property
     def record(self) -> Path:
         """The record of the chapter, to which finished cells are added."""
-        repo = self.folder.parents[2]
         name = f"{self.asked['chapter']}.{self.asked['profile']}.json"
-        return repo / "book" / "records" / name
+        return self.repo / "book" / "records" / name
 
     def recorded(self) -> set[str]:
         """The names of the cells that the record holds, whichever commit they ran at."""
@@ -226,6 +232,10 @@ def run_sweep(
     and those that are finished are added to it. Raises RunError and DataError before it starts.
     """
     sweep = read_sweep(repo, path, data)
+    if keep_records:
+        check_shelf(repo)
+    with hold(sweep.folder / RESULTS, f"the results of {sweep.name}", BRIEF):
+        pass  # where nothing can be written, that is said before a cell fails of it
     held = sweep.recorded() if keep_records else set()
     outcomes = dict(_without_running(sweep, held))
     waiting = [chapter for name, chapter in sweep.cells.items() if name not in outcomes]
@@ -255,8 +265,8 @@ def _add_to_record(sweep: Sweep) -> None:
     order = [chapter.provenance["parameters"] for chapter in sweep.cells.values()]
     name, profile = sweep.asked["chapter"], sweep.asked["profile"]
     if finished:
-        with claim(sweep.folder.parent / sweep.record.name, patience=60):  # others write it as well
-            write_cells(sweep.record, name, profile, finished, order)
+        with record_claim(sweep.repo, sweep.record.name) as target:
+            write_cells(target, name, profile, finished, order)
 
 
 def _run_waiting(
@@ -376,7 +386,7 @@ def collect_cells(sweep: Sweep) -> Path:
         "missing": [name for name in sweep.cells if name not in finished],
     }
     path = sweep.folder / RESULTS
-    with claim(path, patience=60):  # another sweep may write it at this moment
+    with hold(path, f"the results of {sweep.name}", BRIEF):
         write_json(path, content)
     return path
 

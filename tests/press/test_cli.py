@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from tiny_book import make_book, make_data
 
-from fmabs_lite.press import build, cli, runner
+from fmabs_lite.press import build, claims, cli, runner
 
 PRINTS = "print(data, steps, rate, name)"
 
@@ -30,7 +31,7 @@ def repo(tmp_path: Path, monkeypatch, same_package) -> Path:
 def no_kernels(monkeypatch):
     """Copy notebooks instead of executing them; chapter 02 fails while a file `broken` lies by."""
 
-    def execute(chapter, running) -> str:
+    def execute(chapter, running, held=()) -> str:
         shutil.copy(chapter.notebook, chapter.executed)
         broken = chapter.name == "02_two" and Path("broken").exists()
         return "stopped in cell [1], line 1: `x`: NameError: x" if broken else ""
@@ -102,6 +103,57 @@ def test_a_full_disk_is_told(repo, no_kernels, monkeypatch):
     assert "run.json: No space left on device; free some space and run again" in result.output
 
 
+def test_a_run_tells_where_the_executed_notebooks_are(repo, no_kernels):
+    shelf = repo / "_build" / "executed"
+    assert call("run", "01_one", "--data", "sets").output.endswith(
+        f"Executed: {shelf}/01_one.ipynb\n"
+    )
+    assert call("run", "--data", "sets").output.endswith(f"Executed: {shelf}\n")
+    Path("broken").touch()
+    broken = call("run", "02_two", "--force", "--data", "sets")
+    assert broken.exit_code == 1 and "Executed" not in broken.output
+
+
+def test_outside_of_a_checkout_it_says_where_it_works(
+    repo, no_kernels, tmp_path_factory, monkeypatch
+):
+    said = f"Working in {repo}, where this fmabs-lite is installed from.\n"
+    for inside in (repo, repo / "book"):
+        monkeypatch.chdir(inside)
+        assert said not in call("run", "--data", str(repo / "sets")).output
+    monkeypatch.setattr(cli, "find_repo", lambda: repo)
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    for command in (["run"], ["check"], ["sync"]):
+        assert call(*command).output.startswith(said)
+
+
+def test_a_value_that_is_set_twice_is_refused(repo):
+    result = call("run", "--set", "steps=3", "--set", "steps=4")
+    assert result.exit_code == 2 and "--set steps is there twice; leave one out" in result.output
+
+
+def test_letters_that_a_terminal_lacks_are_written_another_way(repo):
+    (repo / "book" / "profiles.yml").write_text("quick:\n  01_one: {\u03bb: 3}\n", "utf-8")
+    program = "from fmabs_lite.press.cli import main; main(['run'])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=repo, capture_output=True,
+                          env=os.environ | {"PYTHONIOENCODING": "latin-1:strict"})  # fmt: skip
+    assert done.returncode == 1
+    assert rb"unknown parameter '\u03bb'" in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_weights_and_records_are_not_written_by_two_at_once(repo, monkeypatch):
+    monkeypatch.setattr(claims, "BRIEF", 0.0)
+    monkeypatch.setattr(runner, "BRIEF", 0.0)
+    (repo / "net.pt").touch()
+    for name, command in (
+        ("weights", ["weights", str(repo), "net.pt", "one"]),
+        ("records/peers.cpu.json", ["peers", "--keep-records"]),
+    ):
+        with claims.claim(repo / "_build" / name):
+            result = call(*command)
+        assert result.exit_code == 1 and f"Error: process {os.getpid()} on " in result.output
+
+
 def test_build_makes_pages_once_and_warnings_are_errors(repo, no_kernels):
     index = repo / "book" / "index.md"
     index.write_text("# A tiny book\n\n[nowhere](missing.md)\n")
@@ -133,7 +185,7 @@ def test_no_page_is_built_when_a_chapter_failed(repo, no_kernels, monkeypatch):
 
 
 def test_keep_records_copies_what_has_results(repo, no_kernels, monkeypatch):
-    def execute(chapter, running) -> str:
+    def execute(chapter, running, held=()) -> str:
         shutil.copy(chapter.notebook, chapter.executed)
         if chapter.name == "01_one":
             (chapter.folder / "results.json").write_text('{"auroc": 0.5}')

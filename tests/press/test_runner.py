@@ -31,7 +31,9 @@ from tiny_book import (
 
 from fmabs_lite.data.folder import DataError
 from fmabs_lite.lesson import records
+from fmabs_lite.lesson.records import read_json
 from fmabs_lite.press import kernels, runner
+from fmabs_lite.press.claims import BusyError, claim, claimed_by
 from fmabs_lite.press.plan import (
     RunError,
     Settings,
@@ -46,6 +48,7 @@ from fmabs_lite.press.runner import (
     commit_of,
     environment,
     precision_of,
+    record_claim,
     run,
 )
 
@@ -146,7 +149,7 @@ def test_a_category_that_is_not_there_is_refused_before_a_kernel_starts(repo, mo
     (repo / "sets" / "mvtec" / "screw" / "train").mkdir()
     reads = "from fmabs_lite.data.folder import open_data\nopen_data(data).mvtec, category"
     write_chapter(repo, "01_one", reads, 'data = ""\ncategory = "screw"')
-    monkeypatch.setattr(runner, "execute_chapter", lambda *_: "began")
+    monkeypatch.setattr(runner, "execute_chapter", lambda *_, **held: "began")
     with pytest.raises(RunError, match="01_one: There is no category 'scrw'.*screw"):
         run(repo, ["01_one"], settings(repo, values={"category": "scrw"}))
     assert not (repo / "_build").exists()
@@ -321,6 +324,56 @@ def test_a_run_states_what_its_kernel_computed_with(repo, monkeypatch):
     assert {name: whole[name] for name in said} == said
 
 
+# --- two at once
+
+
+def test_a_second_run_of_a_chapter_says_who_is_at_work_on_it(repo, monkeypatch):
+    monkeypatch.setattr(runner, "PATIENCE", 0.0)
+    monkeypatch.setattr(runner, "execute_chapter", lambda *_, **held: "began")
+    (chapter,) = plan(repo, ["01_one"], settings(repo))
+    clear_changed([chapter], force=False)
+    (chapter.folder / "results.json").write_text('{"first": 1}')
+    with claim(chapter.folder):
+        who = f"process {os.getpid()} on .* is at work on 01_one in profile quick; wait"
+        for names in (["01_one"], []):
+            with pytest.raises(BusyError, match=who):
+                run(repo, names, settings(repo, force=True))
+        assert read_json(chapter.folder / "results.json") == {"first": 1}, "nothing was wiped"
+        (other,) = run(repo, ["02_two"], settings(repo))
+        assert other.error == "began"
+    assert run(repo, ["01_one"], settings(repo))[0].error == "began"
+
+
+def test_a_chapter_stays_claimed_while_its_process_lives(repo, monkeypatch):
+    (chapter,) = plan(repo, ["01_one"], settings(repo))
+    seen = []
+
+    def execute(chapter, running, held) -> str:
+        os.fstat(held[0])  # an open file, which the process of the chapter is given
+        seen.append(claimed_by(chapter.folder))
+        return "stopped here"
+
+    monkeypatch.setattr(runner, "execute_chapter", execute)
+    run(repo, ["01_one"], settings(repo))
+    assert seen[0].startswith(f"process {os.getpid()} on ") and not claimed_by(chapter.folder)
+
+
+def test_a_record_that_somebody_writes_is_not_written_meanwhile(repo, monkeypatch):
+    monkeypatch.setattr(runner, "BRIEF", 0.0)
+    with record_claim(repo, "01_one.cpu.json") as target:
+        assert target == repo / "book" / "records" / "01_one.cpu.json"
+        with pytest.raises(BusyError, match="is at work on the record 01_one.cpu.json; wait"):
+            with record_claim(repo, "01_one.cpu.json"):
+                pass
+
+
+def test_records_that_cannot_be_written_are_refused_before_the_run(repo, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(runner, "execute_chapter", lambda *_, **held: pytest.fail("began"))
+    with pytest.raises(RunError, match="records cannot be written, so no record can be kept"):
+        run(repo, ["01_one"], settings(repo, keep_records=True))
+
+
 # --- runs, with kernels
 
 
@@ -361,6 +414,42 @@ def test_failing_resuming_skipping_and_running_again(tmp_path, monkeypatch, same
     ]
     assert "papermill" not in notebook.metadata
     assert notebook.cells[-1].outputs[-1].text.startswith("tensor")
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("os.kill(os.getpid(), 9)", "its process was killed (SIGKILL), by somebody or for want"),
+        (
+            "sys.stderr.write('Parent appears to have exited'); os.kill(os.getpid(), 15)",
+            "(SIGTERM)",
+        ),
+        ("sys.exit('no module named x')", "no module named x. The notebook"),
+        (
+            "sys.stdout.buffer.write('stopped: \u03bb'.encode()); sys.exit(1)",
+            "stopped: \u03bb. The no",
+        ),
+    ],
+)
+def test_what_ended_a_chapters_process_is_told(repo, monkeypatch, code, told):
+    program = repo / "program"
+    program.write_text(f"#!{sys.executable}\nimport os, sys\n{code}\n")
+    program.chmod(0o755)
+    (chapter,) = plan(repo, ["01_one"], settings(repo))
+    monkeypatch.setattr(runner.sys, "executable", str(program))
+    problem = runner.execute_chapter(chapter, set())
+    assert told in problem and str(chapter.executed) in problem
+
+
+def test_a_chapters_own_error_is_seen_where_the_terminal_has_no_greek(repo, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    monkeypatch.setenv("PYTHONCOERCECLOCALE", "0")
+    (chapter,) = plan(repo, ["01_one"], settings(repo))
+    done = subprocess.run([sys.executable, "-c", "print(chr(955))"], env=environment(chapter),
+                          capture_output=True)  # fmt: skip
+    assert done.stdout.decode("utf-8").strip() == "\u03bb", done.stderr
 
 
 @pytest.mark.parametrize(("profile", "status"), [("quick", "stopped"), ("colab", "ended")])
