@@ -16,7 +16,7 @@ from fmabs_lite.lesson.records import content_checksum
 from fmabs_lite.press.checks import check_records, fork, run_checks, sync
 from fmabs_lite.press.checks.lines import OpenCode, line_table, open_code, over_limits
 from fmabs_lite.press.checks.notebook import Notebook, without_code
-from fmabs_lite.press.checks.prose import sentences, typed_results
+from fmabs_lite.press.checks.prose import html_problems, sentences, typed_results
 from fmabs_lite.press.checks.twins import bare, bindings, free_names
 
 URL = "https://github.com/fmabs-lite/fmabs-lite"
@@ -222,6 +222,13 @@ MISTAKES = {  # what the finding says, and the mistake
     "a `$$` block is not closed": replace("\\tag{3} $$", "\\tag{3}"),
     "a blank line inside `$$`": replace("$$ A =", "$$ A =\n\n"),
     "`\\begin{` outside `$$`": add(text("\\begin{align}\na &= b\n\\end{align}")),
+    # HTML
+    "`<script>` is HTML": add(text("<script>alert(1)</script>")),
+    "`<img src=x onerror=alert(1)>` is HTML": add(text("A <img src=x onerror=alert(1)> picture.")),
+    "`<details ontoggle=x>` is HTML": add(text("<details ontoggle=x>a</details>")),
+    "`<IFRAME src=x` is HTML": add(text("See <IFRAME src=x")),
+    "`<b>` is HTML": add(code("say('It is <b>large</b>.')")),
+    "the link javascript:alert is no": add(text("[a](javascript:alert)")),
     # links
     "the link nowhere.md leads to no file": replace("index.md", "nowhere.md"),
     "starts at a root no reader has": replace("index.md", "/book/index.md"),
@@ -597,6 +604,15 @@ def test_findings_name_file_and_cell(repo):
     assert any(p.startswith("book/02_area.ipynb cell 8: ") for p in run_checks(repo))
     shutil.rmtree(repo / "book" / "records")
     assert run_checks(repo)
+
+
+@pytest.mark.parametrize(
+    "markdown",
+    ["$a<b$ and 1 < 2", "<https://doi.org/10.1/1>", "`<script>`", "<!-- note -->", "a<br>b",
+     "<details>\n<summary>Solution</summary>\n\nx\n\n</details>", "```\n<b>\n```"],
+)  # fmt: skip
+def test_what_is_no_html_or_allowed_is_no_finding(markdown):
+    assert list(html_problems(markdown)) == []
 
 
 def test_a_broken_notebook_is_one_finding_not_a_chapter_that_is_not_there(repo):

@@ -20,6 +20,7 @@ NOT_PORTABLE = [
     (r"^\+\+\+", "a block break", "start a new cell"),
     (r"\[\^[^\]]+\]", "a footnote", "say it in the text, or link"),
 ]
+TAGS = {"details", "summary", "br"}  # of HTML, without attributes; more could hold a script
 BLOCK = r"^[ \t>]*(`{3,}|~{3,})(?![ \t]*\{).*?(^[ \t>]*\1[ \t]*$|\Z)"
 LINK = r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^)\s>]+)>?[^)]*\)"
 
@@ -52,6 +53,23 @@ def _math_problems(text: str) -> list[str]:
     return problems
 
 
+def check_html(notebook: Notebook) -> list[str]:
+    """What a reader sees holds no HTML but `TAGS`: a page would run what stands in it."""
+    return [
+        notebook.problem(cell, text)
+        for cell, prose_text in prose(notebook)
+        for text in html_problems(prose_text)
+    ]
+
+
+def html_problems(markdown: str) -> Iterator[str]:
+    text = without_math(without_code(markdown))
+    for tag, name, attributes in re.findall(r"(</?([a-zA-Z!?][\w:-]*)([^<>]*)>?)", text):
+        if name.lower() not in TAGS or attributes.strip(" /\n"):
+            allowed = ", ".join(sorted(TAGS))
+            yield f"`{tag}` is HTML; write Markdown (allowed: {allowed}, without attributes)"
+
+
 def check_links(notebook: Notebook, repository: str) -> list[str]:
     """Local links lead to files that exist; other chapters are linked by relative path."""
     problems: list[str] = []
@@ -64,7 +82,9 @@ def check_links(notebook: Notebook, repository: str) -> list[str]:
 
 def link_problems(markdown: str, path: Path, repository: str) -> Iterator[str]:
     for target in re.findall(LINK, _without_fences(markdown)):
-        if re.match(r"[a-z][a-z+.-]*:", target):
+        if scheme := re.match(r"([a-zA-Z][a-zA-Z+.-]*):", target):
+            if scheme[1].lower() not in ("http", "https", "mailto"):
+                yield f"the link {target} is no address of a page; link to one by https"
             if repository and re.match(rf"{re.escape(repository)}/blob/\w+/book/", target):
                 yield f"the link {target} leaves the reader's copy; link relative to this file"
         elif target.startswith("/"):
@@ -187,6 +207,6 @@ def word_problems(markdown: str) -> Iterator[str]:
 def page_problems(path: Path, repo: Path, repository: str, tables: dict[str, Any]) -> list[str]:
     """The same checks for a plain Markdown page, such as README.md or book/glossary.md."""
     text = path.read_text(encoding="utf-8")
-    found = [*typed_results(text, tables), *word_problems(text)]
+    found = [*typed_results(text, tables), *word_problems(text), *html_problems(text)]
     found += link_problems(text, path, repository if path.parent.name == "book" else "")
     return [f"{path.relative_to(repo)}: {problem}" for problem in found]
