@@ -12,10 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fmabs_lite.press.folding import page_copy
+from fmabs_lite.press.pages import with_runs, zip_notebooks
 from fmabs_lite.press.plan import Settings, chapters, toc
 from fmabs_lite.press.runner import Outcome, run
 
 PAGES = ("*.md", "*.bib", "_toc.yml")
+STATIC = "_static"  # style sheet, logo and their like; jupyter-book takes it along
 TOOL_CHAIN = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme")
 
 
@@ -50,31 +52,40 @@ def html(repo: Path) -> Outcome:
     stamp.unlink(missing_ok=True)
     _jupyter_book(repo, source)
     _name_folds(page.parent)
+    if (missing := source / STATIC / "404.html").exists():
+        shutil.copyfile(missing, page.parent / "404.html")  # where servers look for it
     stamp.write_text(json.dumps(state))
     return Outcome("pages", "done", round(time.monotonic() - start, 1))
 
 
 def collect(repo: Path) -> Path:
-    """Put what jupyter-book reads into `_build/source`: pages, bibliography, folded notebooks."""
+    """Put what jupyter-book reads into `_build/source`: pages, folded notebooks, style, archive."""
     source = repo / "_build" / "source"
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
     for pattern in PAGES:
         for path in (repo / "book").glob(pattern):
             shutil.copyfile(path, source / path.name)
-    for name in chapters(repo):
-        executed = (repo / "_build" / "executed" / f"{name}.ipynb").read_text(encoding="utf-8")
+    shelf, names = repo / "_build" / "executed", chapters(repo)
+    for name in names:
+        executed = (shelf / f"{name}.ipynb").read_text(encoding="utf-8")
         (source / f"{name}.ipynb").write_text(page_copy(executed), encoding="utf-8")
     for name in toc(repo):
         if not any((source / f"{name}{ending}").exists() for ending in (".md", ".ipynb")):
             raise BuildError(f"book/_toc.yml lists {name}, but book/{name}.md is missing")
+    if (running := source / "running.md").exists():
+        running.write_text(with_runs(running.read_text(encoding="utf-8"), shelf, names),
+                           encoding="utf-8")  # fmt: skip
+    zip_notebooks(repo / "book", names, source / "notebooks.zip")
+    if (repo / "book" / STATIC).is_dir():
+        shutil.copytree(repo / "book" / STATIC, source / STATIC)
     return source
 
 
 def source_hash(repo: Path, source: Path) -> str:
     """SHA-256 of everything that the pages depend on."""
     total = hashlib.sha256()
-    for path in [repo / "_config.yml", *sorted(source.iterdir())]:
+    for path in [repo / "_config.yml", *sorted(p for p in source.rglob("*") if p.is_file())]:
         total.update(path.name.encode() + b"\0" + path.read_bytes())
     total.update(" ".join(version(name) for name in TOOL_CHAIN).encode())
     return total.hexdigest()

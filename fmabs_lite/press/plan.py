@@ -44,7 +44,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.data:
-            self.data = str(Path(self.data).expanduser().resolve())
+            from fmabs_lite.data.folder import expanded
+
+            self.data = str(expanded(self.data).resolve())
 
 
 @dataclass
@@ -76,9 +78,10 @@ class Chapter:
 
 
 def toc(repo: Path) -> list[str]:
-    """Pages of the book in order, as `book/_toc.yml` lists them."""
+    """Pages of the book in order, as `book/_toc.yml` lists them, in parts or not."""
     content = read_yaml(repo / "book" / "_toc.yml")
-    return [content["root"], *(entry["file"] for entry in content["chapters"])]
+    parts = content.get("parts", [content])
+    return [content["root"], *(page["file"] for part in parts for page in part["chapters"])]
 
 
 def chapters(repo: Path) -> list[str]:
