@@ -66,7 +66,22 @@ def checksum(folder: Path) -> str:
 
 def cache_dir() -> Path:
     """Folder for drawn data and decoded frames: `$FMABS_CACHE`, else `~/.cache/fmabs-lite`."""
-    return Path(os.environ.get("FMABS_CACHE") or Path.home() / ".cache" / "fmabs-lite")
+    return expanded(os.environ.get("FMABS_CACHE") or "~/.cache/fmabs-lite").absolute()
+
+
+def expanded(path: Path | str) -> Path:
+    """A path with the home folder in the place of `~`.
+
+    Raises DataError where no home folder is known: of a user who is not there, or of one without
+    an entry in the system's list of users and without HOME.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise DataError(
+            f"{path}: no home folder is known to put in the place of its ~. Write the whole path; "
+            "for the cache, set FMABS_CACHE to a folder that can be written."
+        ) from None
 
 
 class DataFolder:
@@ -130,7 +145,7 @@ def open_data(data: str = "") -> DataFolder:
     holds none of the sets.
     """
     if data:
-        folder = DataFolder(Path(data).expanduser())
+        folder = DataFolder(expanded(data))
     else:
         folder = DataFolder(_drawn_root(), drawn=True)
     if not folder.root.is_dir():

@@ -350,6 +350,10 @@ def environment(chapter: Chapter) -> dict[str, str]:
         env[records.SHARED_DIR] = str(chapter.shared)
     env |= dict.fromkeys(THREADS, str(chapter.threads))
     env["IPYTHONDIR"] = str(chapter.folder / "ipython")  # no start-up files of the reader's
+    if env.get("FMABS_CACHE"):  # which may be relative, and the kernel has another folder
+        from fmabs_lite.data.folder import cache_dir
+
+        env["FMABS_CACHE"] = str(cache_dir())
     env["PYTHONIOENCODING"] = "utf-8"
     env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else debugpy warns in every kernel
     package = Path(__file__).parents[2]

@@ -55,6 +55,31 @@ def test_expected_errors_are_one_message_and_no_traceback(repo):
     assert "--set name=value" in call("run", "--set", "steps").output
 
 
+@pytest.mark.parametrize("command", [["data"], ["run"], ["data", "--fetch", "dtd", "--dry-run"]])
+def test_a_user_without_a_home_is_told_of_the_cache(repo, monkeypatch, command):
+    def nobody(number: int):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for name in ("HOME", "FMABS_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    result = call(*command)
+    assert result.exit_code == 1 and result.output.startswith("Error: ~/.cache/fmabs-lite: no home")
+    assert "set FMABS_CACHE to a folder" in result.output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["run", "--data", "~nobody_x/y"], ["data", "--data", "~nobody_x/y"],
+     ["data", "--fetch", "dtd", "--dry-run", "--to", "~nobody_x/y"],
+     ["data", "--fetch", "dtd", "--dry-run", "--from", "~nobody_x/y"]],
+)  # fmt: skip
+def test_the_folder_of_a_user_who_is_not_there_is_named(repo, command):
+    result = call(*command)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ~nobody_x/y: no home folder is known")
+
+
 def test_unexpected_errors_keep_their_traceback(repo, monkeypatch):
     def fail(*_):
         raise ValueError("a mistake in the code")

@@ -309,6 +309,14 @@ def test_a_readers_start_up_files_and_another_checkout_are_not_taken(repo, monke
     assert env["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/other/checkout"]
 
 
+def test_a_relative_cache_is_the_same_folder_for_the_kernel(repo, monkeypatch):
+    (chapter,) = plan(repo, ["01_one"], settings(repo))
+    monkeypatch.chdir(repo)
+    for cache, place in (("mine", repo / "mine"), ("~/mine", Path.home() / "mine")):
+        monkeypatch.setenv("FMABS_CACHE", cache)
+        assert environment(chapter)["FMABS_CACHE"] == str(place)
+
+
 def test_a_run_states_what_its_kernel_computed_with(repo, monkeypatch):
     said = {"versions": {"torch": "0"}, "device": "A GPU", "threads": 3}
 

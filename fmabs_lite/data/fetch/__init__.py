@@ -19,7 +19,7 @@ from fmabs_lite.data.fetch.dtd import TEXTURES
 from fmabs_lite.data.fetch.mvtec import MVTEC
 from fmabs_lite.data.fetch.shanghaitech import CAMPUS
 from fmabs_lite.data.fetch.source import Source, names_in
-from fmabs_lite.data.folder import cache_dir
+from fmabs_lite.data.folder import cache_dir, expanded
 
 __all__ = ["SOURCES", "FetchError", "fetch", "source_of"]
 
@@ -61,8 +61,8 @@ def fetch(
         DataError: when what is there is incomplete or damaged.
     """
     kind = source_of(name)
-    data = Path(to or cache_dir() / "data").expanduser().absolute()
-    given = Path(source).expanduser() if source else None
+    data = expanded(to or cache_dir() / "data").absolute()
+    given = expanded(source) if source else None
     target = kind.target(data)
     chosen = kind.chosen(categories)
     left = {archive: tuple(folder for folder in folders if not (target / folder).exists())
