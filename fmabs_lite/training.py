@@ -252,11 +252,14 @@ def evaluate(maps: np.ndarray, images: Images, sigma: float) -> dict[str, float]
     image's score is the peak of its map.
 
     Returns:
-        "image" (AUROC over images), "pixel" (AUROC over pixels), "ap" and "pro", each in [0, 1].
+        "image" (AUROC over images), "pixel" (AUROC over pixels), "ap" and "pro", each in [0, 1];
+        "image" alone for images without masks.
     """
     smoothed = smooth(maps, sigma)
-    where = localization(smoothed, np.asarray(images.masks))
     whole = auroc(peak(smoothed), np.asarray(images.labels))
+    if images.masks is None:  # pictures of one's own, see `Photos`
+        return {"image": whole}
+    where = localization(smoothed, np.asarray(images.masks))
     return {"image": whole, "pixel": where["auroc"], "ap": where["ap"], "pro": where["pro"]}
 
 

@@ -24,13 +24,14 @@ __all__ = ["Images", "MVTecAD", "resize_mask"]
 class Images:
     """Images of one category, with what is known about each.
 
-    images: uint8 (N, 3, H, W), red, green, blue. masks: bool (N, H, W), True where anomalous.
-    labels: int64 (N,), 1 = anomalous, by the image's folder. defects: 'good' or the name of the
-    defect's folder. names: paths relative to the category's folder.
+    images: uint8 (N, 3, H, W), red, green, blue. masks: bool (N, H, W), True where anomalous, or
+    None where nobody knows (see `Photos`); then there are results by image only. labels: int64
+    (N,), 1 = anomalous, by the image's folder. defects: 'good' or the name of the defect's folder.
+    names: paths relative to the category's folder.
     """
 
     images: Tensor
-    masks: Tensor
+    masks: Tensor | None
     labels: Tensor
     defects: list[str]
     names: list[str]
