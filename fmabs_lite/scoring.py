@@ -56,20 +56,26 @@ def minmax(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def standardise(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Subtract the mean and divide by the deviation of normal training scores (chapter 04).
+    """Put scores on the scale of normal training scores: mean 0, standard deviation 1 (ch. 04).
 
     Unlike `minmax` it looks at no test image but the one that is scored.
 
     Raises:
-        ValueError: when the reference has no spread.
+        ValueError: when the reference has no spread, or is not finite.
     """
+    mean, spread = moments(reference)
+    return (np.asarray(scores) - mean) / spread
+
+
+def moments(reference: np.ndarray) -> tuple[np.floating, np.floating]:
+    """Mean and standard deviation of normal training scores; ValueError as `standardise`."""
     spread = np.std(reference)
-    if not spread > 0:
+    if not 0 < spread < np.inf:
         raise ValueError(
-            "reference has no spread, so nothing can be scaled by it; pass the scores of "
-            "several different training images."
+            f"reference has no spread, or is not finite ({spread}), so nothing can be scaled by it; "
+            "pass the scores of several different training images."
         )
-    return (np.asarray(scores) - np.mean(reference)) / spread
+    return np.mean(reference), spread
 
 
 def smooth(maps: np.ndarray, sigma: float) -> np.ndarray:
