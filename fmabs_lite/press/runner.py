@@ -34,6 +34,8 @@ from fmabs_lite.press.plan import Chapter, RunError, Settings, plan
 
 UNTIL = "FMABS_UNTIL"  # as `fmabs_lite.training` reads it, which needs torch
 PATIENCE = 5.0  # seconds in which the kernels of a run that was killed are gone too
+FOLLOWS = ("Parent appears to have exited", "Error occurred while starting new kernel")  # no causes
+NO_KERNEL = "its kernel did not start"
 STOPPED = "stopped: "  # begins what is said of a chapter that ran out of time
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 HABITS = {"MPLBACKEND", "PYTHONSTARTUP"}  # which a kernel would take over
@@ -331,6 +333,8 @@ def execute_chapter(
     if process.returncode == 0:
         return ""
     told = output.strip() or _end_of(process.returncode, errors)
+    if told == NO_KERNEL:  # which has said why itself
+        told += ": " + _end_of(process.returncode, errors)
     return f"{told}. The notebook as far as it got: {chapter.executed}"
 
 
@@ -339,7 +343,8 @@ def _end_of(status: int, errors: str) -> str:
     if status < 0:  # what its kernel says meanwhile is not the cause
         name = signal.Signals(-status).name
         return f"its process was killed ({name}), by somebody or for want of memory; run it again"
-    return (errors.strip().splitlines() or [f"it ended with status {status}"])[-1]
+    told = [line for line in errors.strip().splitlines() if not line.startswith(FOLLOWS)]
+    return (told or [f"it ended with status {status}"])[-1]
 
 
 def environment(chapter: Chapter) -> dict[str, str]:
@@ -349,6 +354,10 @@ def environment(chapter: Chapter) -> dict[str, str]:
     if chapter.shared:
         env[records.SHARED_DIR] = str(chapter.shared)
     env |= dict.fromkeys(THREADS, str(chapter.threads))
+    try:
+        Path.home()
+    except RuntimeError:  # a user whom the system does not list, and no HOME: Jupyter needs one
+        env["HOME"] = str(chapter.folder)
     env["IPYTHONDIR"] = str(chapter.folder / "ipython")  # no start-up files of the reader's
     if env.get("FMABS_CACHE"):  # which may be relative, and the kernel has another folder
         from fmabs_lite.data.folder import cache_dir
@@ -371,7 +380,6 @@ def work(source: str, target: str, overrides: str, profile: str, held: str = "[]
     `overrides` and `held` (see `execute_chapter`) are JSON.
     """
     import papermill
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     from fmabs_lite.press.kernels import manager_class
@@ -387,17 +395,28 @@ def work(source: str, target: str, overrides: str, profile: str, held: str = "[]
             execution_timeout=LONGEST if profile == "quick" else None,
             kernel_manager_class=manager_class(json.loads(held)),
         )
-    except PapermillExecutionError as error:
-        out = error.ename == "OutOfTime"
-        return f"{STOPPED}{error.evalue}" if out else describe(error)
-    except CellTimeoutError:  # an OSError by birth, but not of the disk
-        return f"a cell did not end within {LONGEST} s: it hangs, or this machine is too busy"
-    except DeadKernelError:
-        return "the kernel died, most likely for want of memory; try smaller values or --jobs 1"
-    except OSError as error:
-        return f"{error.strerror or error} ({error.filename or target}); free space and run again"
+    except (PapermillExecutionError, OSError, RuntimeError) as error:
+        return _told(error, target)
     _tidy(Path(target))
     return ""
+
+
+def _told(error: Exception, target: str) -> str:
+    """What went wrong with a notebook, in words."""
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    if isinstance(error, PapermillExecutionError):
+        return f"{STOPPED}{error.evalue}" if error.ename == "OutOfTime" else describe(error)
+    if isinstance(error, CellTimeoutError):  # an OSError by birth, but not of the disk
+        return f"a cell did not end within {LONGEST} s: it hangs, or this machine is too busy"
+    if isinstance(error, DeadKernelError):
+        return "the kernel died, most likely for want of memory; try smaller values or --jobs 1"
+    if isinstance(error, OSError):
+        return f"{error.strerror or error} ({error.filename or target}); free space and run again"
+    if "Kernel died before" not in str(error):
+        raise error
+    return NO_KERNEL
 
 
 def as_asked(source: Path, profile: str, overrides: dict[str, Any]) -> Any:

@@ -309,6 +309,15 @@ def test_a_readers_start_up_files_and_another_checkout_are_not_taken(repo, monke
     assert env["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/other/checkout"]
 
 
+def test_a_user_without_a_home_has_one_while_a_chapter_runs(repo, monkeypatch):
+    (chapter,) = plan(repo, ["01_one"], settings(repo))
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert environment(chapter)["HOME"] == "/home/ann"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    assert environment(chapter)["HOME"] == str(chapter.folder)
+
+
 def test_a_relative_cache_is_the_same_folder_for_the_kernel(repo, monkeypatch):
     (chapter,) = plan(repo, ["01_one"], settings(repo))
     monkeypatch.chdir(repo)
@@ -433,12 +442,12 @@ def test_failing_resuming_skipping_and_running_again(tmp_path, monkeypatch, same
             "(SIGTERM)",
         ),
         ("sys.exit('no module named x')", "no module named x. The notebook"),
-        (
-            "sys.stdout.buffer.write('stopped: \u03bb'.encode()); sys.exit(1)",
-            "stopped: \u03bb. The no",
-        ),
+        ("sys.exit('no module x\\nParent appears to have exited, so')", "no module x. The noteboo"),
+        ("print('its kernel did not start'); sys.exit('no home\\nError occurred while starting new "
+         "kernel client')", "its kernel did not start: no home. The notebook"),
+        ("sys.stdout.buffer.write('at λ'.encode()); sys.exit(1)", "at λ. The notebook"),
     ],
-)
+)  # fmt: skip
 def test_what_ended_a_chapters_process_is_told(repo, monkeypatch, code, told):
     program = repo / "program"
     program.write_text(f"#!{sys.executable}\nimport os, sys\n{code}\n")
