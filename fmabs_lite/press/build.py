@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,14 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from fmabs_lite.press.claims import hold
 from fmabs_lite.press.folding import page_copy
-from fmabs_lite.press.pages import with_runs, zip_notebooks
+from fmabs_lite.press.pages import NOTEBOOKS, with_runs, zip_notebooks
 from fmabs_lite.press.plan import Settings, chapters, toc
 from fmabs_lite.press.runner import Outcome, run
 
 PAGES = ("*.md", "*.bib", "_toc.yml")
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"  # a page shows its own copy
 STATIC = "_static"  # style sheet, logo and their like; jupyter-book takes it along
 TOOL_CHAIN = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme")
 
@@ -29,12 +32,14 @@ def build(repo: Path, settings: Settings) -> tuple[list[Outcome], Path]:
     """Run all chapters and build the HTML; return an outcome for each and the first page.
 
     The last outcome is that of the pages themselves. With a failed chapter no page is built.
+    Raises BusyError if another build is at work.
     """
-    outcomes = run(repo, (), settings)
     page = repo / "_build" / "html" / "index.html"
-    if any(outcome.status == "failed" for outcome in outcomes):
-        return [*outcomes, Outcome("pages", "left out", 0.0)], page
-    return [*outcomes, html(repo)], page
+    with hold(page.parent, "the pages of the book"):
+        outcomes = run(repo, (), settings)
+        if any(outcome.status == "failed" for outcome in outcomes):
+            return [*outcomes, Outcome("pages", "left out", 0.0)], page
+        return [*outcomes, html(repo)], page
 
 
 def html(repo: Path) -> Outcome:
@@ -69,14 +74,17 @@ def collect(repo: Path) -> Path:
     shelf, names = repo / "_build" / "executed", chapters(repo)
     for name in names:
         executed = (shelf / f"{name}.ipynb").read_text(encoding="utf-8")
-        (source / f"{name}.ipynb").write_text(page_copy(executed), encoding="utf-8")
+        page = page_copy(executed)
+        if (repo / "book" / STATIC / "colab.svg").exists():
+            page = page.replace(BADGE, f"{STATIC}/colab.svg")
+        (source / f"{name}.ipynb").write_text(page, encoding="utf-8")
     for name in toc(repo):
         if not any((source / f"{name}{ending}").exists() for ending in (".md", ".ipynb")):
             raise BuildError(f"book/_toc.yml lists {name}, but book/{name}.md is missing")
     if (running := source / "running.md").exists():
         running.write_text(with_runs(running.read_text(encoding="utf-8"), shelf, names),
                            encoding="utf-8")  # fmt: skip
-    zip_notebooks(repo / "book", names, source / "notebooks.zip")
+    zip_notebooks(repo / "book", names, source / NOTEBOOKS)
     if (repo / "book" / STATIC).is_dir():
         shutil.copytree(repo / "book" / STATIC, source / STATIC)
     return source
@@ -102,8 +110,9 @@ def _jupyter_book(repo: Path, source: Path) -> None:
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
     command += [str(source), "--config", str(repo / "_config.yml"), "--path-output", str(repo)]
     command += ["-W", "-n", "--keep-going", "--all", "-q"]
-    done = subprocess.run(command, cwd=repo, capture_output=True, text=True)
-    (repo / "_build" / "html.log").write_text(done.stdout + done.stderr)
+    speaks = {"encoding": "utf-8", "env": os.environ | {"PYTHONIOENCODING": "utf-8"}}
+    done = subprocess.run(command, cwd=repo, capture_output=True, errors="replace", **speaks)
+    (repo / "_build" / "html.log").write_text(done.stdout + done.stderr, encoding="utf-8")
     if done.returncode:
         lines = (done.stdout + done.stderr).splitlines()
         told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-15:]

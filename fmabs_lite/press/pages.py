@@ -9,6 +9,7 @@ from typing import Any
 
 from fmabs_lite.lesson.records import read_json
 
+NOTEBOOKS = "notebooks.zip"
 RUNS = "% runs"  # the line of book/running.md in whose place they stand
 DAY = (2020, 1, 1, 0, 0, 0)  # of every file in the archive: equal notebooks make equal bytes
 
@@ -27,6 +28,7 @@ def with_runs(page: str, shelf: Path, names: Sequence[str]) -> str:
     lines += [_line(name, run["provenance"], run["measured"]) for name, run in known.items()]
     total = sum(run["measured"]["seconds"] for run in known.values())
     lines.append(f"\nTogether {total / 60:.1f} minutes of running. {_ground(known.values())}")
+    lines.append(f"\nAll notebooks in one file: [{NOTEBOOKS}]({NOTEBOOKS}).")
     return page.replace(RUNS, "\n".join(lines))
 
 

@@ -32,7 +32,20 @@ async function measure(name, width) {
   const images = [...page.querySelectorAll("main img")];
   for (const image of images) { image.loading = "eager"; image.scrollIntoView(); }
   for (let n = 0; n < 50 && images.some(image => !image.complete); n++) await wait(100);
+  for (const fold of page.querySelectorAll("main details")) fold.open = true;
+  const shown = what => [...page.querySelectorAll(what)].filter(e => e.offsetParent !== null);
+  const wider = (what, box) => shown(what).filter(box).slice(0, 3)
+    .map(e => e.textContent.trim().slice(0, 80));
+  const light = shown("main img").map(i => frame.contentWindow.getComputedStyle(i).filter);
+  page.documentElement.dataset.theme = "dark";
+  const dark = shown("main img").map(i => frame.contentWindow.getComputedStyle(i).filter);
   const result = {
+    cut: wider("main div.highlight pre", e => e.scrollWidth > e.clientWidth + 1),
+    tables: wider("main table", e => e.getBoundingClientRect().right > width + 1),
+    filters: [...new Set([...light, ...dark])].filter(f => f !== "none"),
+    elsewhere: [...page.querySelectorAll("img, script, link[rel=stylesheet], iframe")]
+      .map(e => e.getAttribute("src") ?? e.getAttribute("href") ?? "")
+      .filter(address => /^(https?:)?\/\//.test(address)),
     name, width,
     title: page.querySelector("h1")?.textContent ?? "",
     inner: frame.contentWindow.innerWidth,
@@ -65,7 +78,11 @@ function inScroller(element, page) {
 
 # A page that must be found wanting: wider than a phone, and without its picture.
 UNSOUND = """<!doctype html><meta name="viewport" content="width=device-width">
-<main><h1>Unsound</h1><p style="width: 900px">wide</p><img src="_images/none.png" alt="none"></main>
+<style>html[data-theme=dark] img { filter: brightness(.8) }</style>
+<main><h1>Unsound</h1><p style="width: 900px">wide</p><img src="_images/none.png" alt="none">
+<div class="highlight"><pre style="width: 90px; overflow: auto">a line that is too long</pre></div>
+<table style="width: 900px"><tr><td>wide</td></tr></table>
+<img src="https://127.0.0.1:9/a.png" alt="elsewhere"></main>
 """
 
 
@@ -117,6 +134,20 @@ def test_page_fits_and_shows_its_pictures(measured, name, width):
     assert page["scroll"] <= width, page["wide"]
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_cut_off(measured, name, width):
+    """On a desk a line of code fits its column; on a phone it wraps, and tables fit the screen."""
+    assert measured[name, width]["cut"] == []
+    assert measured[name, width]["tables"] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_map_is_the_same_in_the_dark_and_nothing_comes_from_elsewhere(measured, name):
+    assert measured[name, 1280]["filters"] == []
+    assert measured[name, 1280]["elsewhere"] == []
+
+
 def test_there_are_pictures_to_look_at(measured):
     assert sum(page["images"] for (name, _), page in measured.items() if name in NAMES) > 0
 
@@ -125,3 +156,7 @@ def test_the_measure_finds_what_is_wrong(measured):
     assert measured["__unsound", 390]["scroll"] > 390 and measured["__unsound", 390]["wide"]
     assert measured["__unsound", 1280]["scroll"] <= 1280
     assert measured["__unsound", 1280]["broken"] == ["_images/none.png"]
+    assert measured["__unsound", 1280]["cut"] == ["a line that is too long"]
+    assert measured["__unsound", 390]["tables"] == ["wide"]
+    assert measured["__unsound", 1280]["filters"] == ["brightness(0.8)"]
+    assert measured["__unsound", 1280]["elsewhere"] == ["https://127.0.0.1:9/a.png"]
