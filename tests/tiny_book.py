@@ -51,6 +51,7 @@ def make_book(root: Path, **cells: str) -> Path:
     (book / "references.bib").write_text("")
     (book / "profiles.yml").write_text("quick: {}\ncpu: {}\nfull: {}\n")
     shutil.copy(ROOT / "_config.yml", root)
+    shutil.copytree(ROOT / "book" / "_static", book / "_static")  # which it names
     return root
 
 
