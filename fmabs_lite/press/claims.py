@@ -6,9 +6,11 @@ import errno
 import fcntl
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,11 @@ class BusyError(ValueError):
 
 
 @contextmanager
-def hold(place: Path, work: str, patience: float = 0.0) -> Iterator[int]:
+def hold(place: Path, work: str, patience: float = 0.0) -> Iterator[tuple[int, ...]]:
     """Claim a place that must be mine, such as a chapter's folder, for as long as the block lasts.
+
+    Gives what `execute_chapter` hands on: the claim's file descriptor. Where the file system keeps
+    no locks, it says so and gives none: one process alone needs no claim.
 
     Args:
         place: see `claim`.
@@ -33,13 +38,25 @@ def hold(place: Path, work: str, patience: float = 0.0) -> Iterator[int]:
     Raises:
         BusyError: if somebody else still has it after `patience` seconds; it names the process.
     """
-    with claim(place, patience) as held:
+    with ExitStack() as stack:
+        try:
+            held = stack.enter_context(claim(place, patience))
+        except CellError:
+            _tell_no_locks(place.parent)
+            yield ()
+            return
         if held is None:
             raise BusyError(
                 f"{_holder(place)} is at work on {work}; wait until it has ended, or end it, and "
                 "start again"
             )
-        yield held
+        yield (held,)
+
+
+@cache  # once for all chapters
+def _tell_no_locks(folder: Path) -> None:
+    print(f"{folder} is on a file system that keeps no locks: start one of these at a time.",
+          file=sys.stderr)  # fmt: skip
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def run(repo: Path, names: Iterable[str] = (), settings: Settings | None = None)
 
 
 @contextmanager
-def _claimed(chosen: list[Chapter]) -> Iterator[dict[str, int]]:
+def _claimed(chosen: list[Chapter]) -> Iterator[dict[str, tuple[int, ...]]]:
     """Claim the chapters, and give the claims' descriptors, which their kernels are to share."""
     held = {}
     with ExitStack() as claims:
@@ -91,7 +91,7 @@ def _claimed(chosen: list[Chapter]) -> Iterator[dict[str, int]]:
 
 
 def _run_unfinished(
-    chosen: list[Chapter], settings: Settings, held: dict[str, int]
+    chosen: list[Chapter], settings: Settings, held: dict[str, tuple[int, ...]]
 ) -> dict[str, Outcome]:
     waiting = [chapter for chapter in chosen if not is_finished(chapter)]
     outcomes = {
@@ -213,7 +213,7 @@ def _default_jobs(profile: str, count: int) -> int:
     return max(1, min(count, cores())) if profile == "quick" else 1
 
 
-def _run_all(waiting: list[Chapter], jobs: int, held: dict[str, int]) -> list[Outcome]:
+def _run_all(waiting: list[Chapter], jobs: int, held: dict[str, tuple[int, ...]]) -> list[Outcome]:
     """Run chapters side by side, the long ones first, under a progress bar."""
     from tqdm import tqdm
 
@@ -226,7 +226,7 @@ def _run_all(waiting: list[Chapter], jobs: int, held: dict[str, int]) -> list[Ou
     try:
         tasks = {
             pool.submit(
-                run_one, chapter, running, partial(execute_chapter, held=(held[chapter.name],))
+                run_one, chapter, running, partial(execute_chapter, held=held[chapter.name])
             ): chapter
             for chapter in sorted(waiting, key=_length, reverse=True)
         }

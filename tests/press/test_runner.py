@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -373,6 +374,19 @@ def test_a_chapter_stays_claimed_while_its_process_lives(repo, monkeypatch):
     monkeypatch.setattr(runner, "execute_chapter", execute)
     run(repo, ["01_one"], settings(repo))
     assert seen[0].startswith(f"process {os.getpid()} on ") and not claimed_by(chapter.folder)
+
+
+def test_where_a_file_system_keeps_no_locks_a_chapter_runs_and_it_is_said(
+    repo, monkeypatch, capsys
+):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    monkeypatch.setattr(runner, "execute_chapter", lambda *_, held: f"began with {held}")
+    outcomes = run(repo, [], settings(repo))
+    assert [outcome.error for outcome in outcomes] == ["began with ()"] * 2
+    assert capsys.readouterr().err.count("keeps no locks: start one of these at a time.") == 1
 
 
 def test_a_record_that_somebody_writes_is_not_written_meanwhile(repo, monkeypatch):

@@ -307,6 +307,25 @@ def test_two_cells_with_real_kernels_by_the_command(tmp_path, monkeypatch):
     assert [runs[name].results["said"][0] for name in runs] == ["cable", "screw"] and not remarks
 
 
+def test_a_sweep_that_cannot_write_says_so_before_a_cell_begins(tmp_path):
+    path = make_sweep(tmp_path, 1)
+    (tmp_path / "_build").write_text("in the way")
+    with pytest.raises(OSError, match="_build"):
+        run_sweep(tmp_path, path, workers=1, execute=execute)
+    assert not noted(tmp_path, "begin")
+
+
+def test_cells_whose_data_are_not_there_fail_without_running(tmp_path, address, monkeypatch):
+    path = make_sweep(tmp_path, 1)
+    lacking = {"cable": "There is no category 'cable'", "screw": ""}
+    monkeypatch.setattr("fmabs_lite.press.plan._lacking", lambda used, own: lacking[own["name"]])
+    (cable, screw), _ = run_sweep(tmp_path, path, scheduler=address, execute=execute)
+    assert (cable.status, cable.error) == ("failed", "There is no category 'cable'")
+    assert screw.status == "done" and [cell for cell, _ in noted(tmp_path, "begin")] == [
+        "name=screw,steps=1"
+    ]
+
+
 # --- workers
 
 
