@@ -37,3 +37,31 @@ class Detector(nn.Module):
         FMABS needs a whole video for that.
         """
         raise NotImplementedError
+
+
+VERBS = ("prepare", "loss", "score")
+
+
+def refuse_no_detector(detector: object) -> None:
+    """Raise a TypeError for a bare network, or anything else without the three verbs."""
+    if not isinstance(detector, nn.Module) or not all(hasattr(detector, v) for v in VERBS):
+        name = type(detector).__name__
+        raise TypeError(
+            f"{name} is no Detector: it lacks prepare, loss or score. Wrap the network, as in "
+            "fmabs_lite.models.Reconstruction(network), or write a class with the three verbs."
+        )
+
+
+def refuse_parts(parts: object, count: int) -> None:
+    """Raise a ValueError when `score` did not return S_o, or parts not of `count` images."""
+    if not isinstance(parts, dict) or "S_o" not in parts:
+        found = f"the parts {', '.join(parts)}" if isinstance(parts, dict) else type(parts).__name__
+        raise ValueError(
+            f"score returned {found}; it must return a dict with S_o, the score of each image "
+            '(B,), as in {"S_o": error.mean(dim=(1, 2, 3)), "map_o": error.mean(dim=1)}.'
+        )
+    for name, part in parts.items():
+        if not isinstance(part, Tensor) or part.dim() < 1 or len(part) != count:
+            shape = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+            raise ValueError(f"score returned {name} as {shape} for {count} images; give a tensor "
+                             "with one entry for each image.")  # fmt: skip

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmabs_lite.detector import Detector, Prepared
+from fmabs_lite.detector import Detector, Prepared, refuse_no_detector
 from fmabs_lite.scoring import enlarge, feature_score, hybrid_score, standardise
 from fmabs_lite.taps import Teacher, choices, first_tensor, layer, refuse_shared, with_first_tensor
 
@@ -90,6 +90,7 @@ class Boosted(Detector):
         self.at = [at] if isinstance(at, str) else list(at)
         # All is checked before anything is hooked.
         refuse_unfit(self.at, refine, score_weight)
+        refuse_no_detector(detector)
         refuse_shared(detector.network, teacher)
         refuse_boosted(detector.network)
         taps = [layer(detector.network, path) for path in self.at]

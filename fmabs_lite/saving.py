@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fmabs_lite.detector import Detector
+from fmabs_lite.loading import to_float
 from fmabs_lite.scoring import moments
-from fmabs_lite.training import best_device, collect, to_float
+from fmabs_lite.training import best_device, collect
 
 
 @dataclass

@@ -72,8 +72,8 @@ def moments(reference: np.ndarray) -> tuple[np.floating, np.floating]:
     spread = np.std(reference)
     if not 0 < spread < np.inf:
         raise ValueError(
-            f"reference has no spread, or is not finite ({spread}), so nothing can be scaled by it; "
-            "pass the scores of several different training images."
+            f"reference has no finite spread ({spread}), so nothing can be scaled by it; pass the "
+            "scores of several different training images."
         )
     return np.mean(reference), spread
 

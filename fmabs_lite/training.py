@@ -2,19 +2,22 @@
 
 import math
 import os
+import random
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from fmabs_lite.data.mvtec import Images
-from fmabs_lite.detector import Detector
+from fmabs_lite.detector import Detector, refuse_no_detector, refuse_parts
+from fmabs_lite.loading import Data, batch_of, batches, refuse_data, to_float
 from fmabs_lite.metrics import auroc, localization
 from fmabs_lite.scoring import peak, smooth
 
@@ -24,32 +27,9 @@ UNTIL = "FMABS_UNTIL"  # the time, in seconds since 1970, at which the runner wa
 SUFFIXES = {".pt", ".pth", ".ckpt", ".bin"}  # of a path; a chapter's bare name may hold a point
 
 
-class Data(Protocol):
-    """Anything with a length that gives a uint8 batch for a list of indices."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, indices: Tensor) -> Tensor: ...
-
-
 def best_device() -> torch.device:
     """The GPU when there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def to_float(batch: Tensor, device: torch.device) -> Tensor:
-    """uint8 in 0…255 to float32 in [0, 1], moved while still a quarter of the size.
-
-    Raises:
-        TypeError: for anything but a uint8 tensor: floats would be divided by 255 once more.
-    """
-    if getattr(batch, "dtype", None) != torch.uint8:
-        found = getattr(batch, "dtype", type(batch).__name__)
-        raise TypeError(
-            f"The data are {found}; give a tensor of uint8 in 0…255. Floats in [0, 1] become that "
-            "by (255 * images).round().to(torch.uint8)."
-        )
-    from_cpu = batch.device.type == "cpu"  # the CPU itself must wait for what it will read
-    return batch.to(device, non_blocking=from_cpu).float().div_(255)
 
 
 def fit(
@@ -64,6 +44,8 @@ def fit(
     milestones: Sequence[float] = (),
     checkpoint: str | Path | None = None,
     watch: Callable[[int], object] | None = None,
+    clip: float | None = None,
+    augment: Callable[[Tensor], Tensor] | None = None,
 ) -> list[float]:
     """Train in place for a fixed number of steps; return the loss of each step.
 
@@ -71,47 +53,98 @@ def fit(
     a best step: the last one counts. The same seed gives the same weights on the same machine.
 
     Args:
-        data: indexing gives uint8 batches; see `Data`.
+        data: uint8 images (N, C, H, W), or anything whose items are read when needed: see `Data`.
         milestones: shares of the steps after each of which `lr` falls to a fifth, in place of
             the cosine; DRAEM has 0.8 and 0.9.
         precision: "fp32", "bf16", "fp16" or "auto", see `chosen_precision`.
         checkpoint: a path ("nets/a.pt" is one), or a bare name, which is kept in the runner's
-            folder while a chapter is being run and ignored otherwise. A run that was killed goes
+            folder while a chapter is being run and dropped otherwise. A run that was killed goes
             on from it, also on another device.
         watch: called after each step with the number of steps done; it may score, and must not
             draw random numbers. A run that goes on does not repeat earlier looks. No result of the
             book is chosen by it (chapter 11).
+        clip: the largest norm a gradient may have; a larger one is scaled down to it.
+        augment: changes a batch, uint8 (B, …) on the device, before it is used. It may draw from
+            the global generators of torch, numpy and random: `seed` sets them, and they are put
+            back afterwards.
     Raises:
-        ValueError: for an unknown precision, or a checkpoint of another configuration.
+        ValueError: for an unknown precision, a clip that is not positive, data that are empty, or
+            a checkpoint of another configuration.
         TypeError: for data that are not uint8.
         Diverged: at a loss that is not finite.
         OutOfTime: when the runner's time is over; the checkpoint is written first.
     """
+    refuse_no_detector(detector)
+    refuse_data(data)
     device = best_device()
     detector.to(device, memory_format=layout(detector)).train()
     if isinstance(data, Tensor):  # bytes, so a category fits beside the network: nothing to load
         data = data.to(device)
-    descent = Descent(detector, steps, lr, milestones, chosen_precision(precision, device))
-    draws = torch.Generator().manual_seed(seed)
+    descent = Descent(detector, steps, lr, milestones, chosen_precision(precision, device), clip)
     config = dict(format=FORMAT, steps=steps, batch_size=batch_size, lr=lr, seed=seed,
                   precision=descent.precision, milestones=list(milestones), images=len(data),
-                  parameters=descent.size)  # fmt: skip
-    keeper = Checkpoint(checkpoint, config, detector, descent, draws)
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
+                  parameters=descent.size, clip=clip, augment=name_of(augment))  # fmt: skip
+    keeper = Checkpoint(checkpoint, config, detector, descent)
+    draws = torch.Generator().manual_seed(seed)
+    chosen = torch.randint(len(data), (steps, batch_size), generator=draws)
+    with seeded(seed):
         losses = keeper.load()
-        for done in tqdm(range(losses.count + 1, steps + 1), desc=keeper.name, leave=False):
-            chosen = torch.randint(len(data), (batch_size,), generator=draws)
-            if isinstance(data, Tensor):
-                chosen = chosen.to(device, non_blocking=True)
-            losses.add(descent(to_float(data[chosen], device)))
-            keeper.save(losses)
-            if watch is not None:
-                watch(done)
-                detector.train()
+        left = closing(batches(data, chosen[losses.count :], device))
+        bar = tqdm(total=steps, initial=losses.count, desc=keeper.name, leave=False)
+        with left as stream, bar:
+            for batch in stream:
+                batch = batch if augment is None else augment(batch)
+                losses.add(descent(to_float(batch, device)))
+                keeper.save(losses)
+                bar.set_postfix_str(losses.shown, refresh=False)
+                bar.update()
+                if watch is not None:
+                    watch(losses.count)
+                    detector.train()
         keeper.save(losses, now=True)
     descent.optimiser.zero_grad(set_to_none=True)  # gradients are of no use to a trained network
-    return losses.read()
+    found = losses.read()
+    refuse_lost(detector, losses)
+    return found
+
+
+def name_of(augment: Callable | None) -> str | None:
+    """What a checkpoint says of `augment`: enough to notice that there was another, or none."""
+    return None if augment is None else getattr(augment, "__qualname__", type(augment).__name__)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators of torch, numpy and random; put them back at the end."""
+    before = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(before[0])
+            random.setstate(before[1])
+
+
+def generators() -> dict:
+    """The states of all global generators, as tensors and numbers that a checkpoint may hold."""
+    kind, key, *rest = np.random.get_state()
+    key = torch.from_numpy(key.astype(np.int64))  # torch has few operations on uint32
+    return dict(rng=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all(),
+                numpy=[kind, key, *rest], random=random.getstate())  # fmt: skip
+
+
+def restore(state: dict) -> None:
+    """Set the generators as `generators` gave them; a GPU that is not there is left out."""
+    torch.set_rng_state(state["rng"])
+    for k, kept in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(kept, k)
+    if "numpy" in state:
+        kind, key, *rest = state["numpy"]
+        np.random.set_state((kind, key.numpy().astype(np.uint32), *rest))
+        random.setstate(state["random"])
 
 
 class Descent:
@@ -119,6 +152,9 @@ class Descent:
 
     Args:
         precision: as `chosen_precision` gives it; fp16 has its loss scaled, lest gradients vanish.
+        clip: see `fit`.
+    Raises:
+        ValueError: for a clip that is not positive.
     """
 
     def __init__(
@@ -128,7 +164,11 @@ class Descent:
         lr: float,
         milestones: Sequence[float],
         precision: str,
+        clip: float | None = None,
     ):
+        if clip is not None and not clip > 0:
+            raise ValueError(f"clip is {clip}; it is the largest norm of a gradient, such as 1.0.")
+        self.clip = clip
         trained = [p for p in detector.parameters() if p.requires_grad]
         self.detector, self.precision = detector, precision
         self.size = sum(p.numel() for p in trained)
@@ -141,6 +181,9 @@ class Descent:
             loss = self.detector.loss(self.detector.prepare(batch))
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        if self.clip is not None:
+            self.scaler.unscale_(self.optimiser)
+            nn.utils.clip_grad_norm_(self.optimiser.param_groups[0]["params"], self.clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.schedule.step()
@@ -171,16 +214,28 @@ class Losses:
             self.waiting = []
         wrong = next((k for k, loss in enumerate(self.known) if not math.isfinite(loss)), None)
         if wrong is not None:
-            before = self.known[wrong - 1] if wrong else None
-            raise Diverged(
-                f"The loss is {self.known[wrong]} at step {wrong + 1}; before, it was {before}. "
-                "Lower lr, or train in fp32."
-            )
+            last = f"after {self.known[wrong - 1]:.4g}, the last finite" if wrong else "the first"
+            raise Diverged(f"The loss is {self.known[wrong]} at step {wrong + 1}, {last}. {REMEDY}")
         return self.known
+
+    @property
+    def shown(self) -> str:
+        """The last loss that was read, for a progress bar."""
+        return f"loss {self.known[-1]:.4g}" if self.known else ""
+
+
+REMEDY = "Lower lr, clip the gradient (clip=1.0), or train in fp32."
 
 
 class Diverged(ValueError):
-    """A training whose loss is not finite any more."""
+    """A training whose loss or weights are not finite any more."""
+
+
+def refuse_lost(detector: Detector, losses: Losses) -> None:
+    """Raise Diverged for weights that are not finite: the last step may have lost them."""
+    if not torch.stack([p.isfinite().all() for p in detector.parameters()]).all():
+        last = f", with a loss of {losses.known[-1]:.4g}" if losses.known else ""
+        raise Diverged(f"Weights are not finite after step {losses.count}{last}. {REMEDY}")
 
 
 class OutOfTime(RuntimeError):
@@ -218,9 +273,7 @@ def chosen_precision(precision: str, device: torch.device) -> str:
     if precision in ("fp32", *TYPES):
         return precision
     if precision != "auto":
-        raise ValueError(
-            f"precision is {precision!r}; choose 'auto', 'fp32', 'bf16' or 'fp16'."
-        )
+        raise ValueError(f"precision is {precision!r}; choose 'auto', 'fp32', 'bf16' or 'fp16'.")
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
@@ -235,12 +288,16 @@ def autocast(device: torch.device, precision: str):
 @torch.no_grad()
 def collect(detector: Detector, data: Data, batch_size: int = 32) -> dict[str, np.ndarray]:
     """Score all of `data` in order, in eval mode; return each raw part as one array (N, …)."""
+    refuse_no_detector(detector)
+    refuse_data(data)
     device = best_device()
     detector.to(device).eval()
     parts: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(data), batch_size):
-        batch = data[torch.arange(start, min(start + batch_size, len(data)))]
-        for name, value in detector.score(detector.prepare(to_float(batch, device))).items():
+        batch = batch_of(data, torch.arange(start, min(start + batch_size, len(data))))
+        found = detector.score(detector.prepare(to_float(batch, device)))
+        refuse_parts(found, len(batch))
+        for name, value in found.items():
             parts.setdefault(name, []).append(value.cpu().numpy())
     return {name: np.concatenate(values) for name, values in parts.items()}
 
@@ -272,42 +329,47 @@ class Checkpoint:
         config: dict,
         detector: Detector,
         descent: Descent,
-        draws: torch.Generator,
     ):
         self.path = checkpoint_path(target)
         self.name = self.path.stem if self.path else None
         self.config = config
         self.parts = dict(detector=detector, optimiser=descent.optimiser,
                           schedule=descent.schedule, scaler=descent.scaler)  # fmt: skip
-        self.draws = draws
         self.saved = time.monotonic()
 
     def load(self) -> Losses:
         """Restore everything and return the losses so far: none when there is no file."""
         if self.path is None or not self.path.exists():
             return Losses([])
+        state = self.read()
+        self.refuse_other(state["config"])
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        restore(state)
+        return Losses(state["losses"])
+
+    def read(self) -> dict:
+        """What the file holds, whatever device it was made on; no code in it is run."""
         try:
-            # Whatever device it was made on: `load_state_dict` moves each part to where it belongs.
             state = torch.load(self.path, map_location="cpu", weights_only=True)
         except OSError:
             raise  # a file that may not be read is not damaged
         except Exception as error:
+            first = str(error).strip().partition("\n")[0]
             raise ValueError(
                 f"The checkpoint {self.path} cannot be read: it is damaged, or no checkpoint "
-                f"({type(error).__name__}). Delete it to train from the start."
+                f"({type(error).__name__}: {first}). Delete it to train from the start."
             ) from error
-        self.refuse_other(state["config"])
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        self.draws.set_state(state["draws"])
-        torch.set_rng_state(state["rng"])
-        if len(state["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["cuda"])
-        return Losses(state["losses"])
+        if not isinstance(state, dict) or not {"config", "losses", *self.parts} <= set(state):
+            raise ValueError(
+                f"{self.path} is no checkpoint that `fit` wrote. Give another path as checkpoint; "
+                "weights alone are loaded by detector.load_state_dict."
+            )
+        return state
 
     def refuse_other(self, config: dict) -> None:
-        differ = [f"{k}={config.get(k)!r} (now {v!r})" for k, v in self.config.items()
-                  if config.get(k) != v]  # fmt: skip
+        differ = [f"{k}={config.get(k)!r} (now {self.config.get(k)!r})"
+                  for k in self.config | config if config.get(k) != self.config.get(k)]  # fmt: skip
         if differ:
             raise ValueError(
                 f"The checkpoint {self.path} was made with {', '.join(differ)}. Delete it, or "
@@ -324,10 +386,10 @@ class Checkpoint:
         if self.path is None or not (now or over or time.monotonic() - self.saved > SAVE_EVERY):
             return
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        state |= dict(config=self.config, losses=losses.read(), draws=self.draws.get_state(),
-                      rng=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all())  # fmt: skip
+        state |= dict(config=self.config, losses=losses.read()) | generators()
+        refuse_lost(self.parts["detector"], losses)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
+        partial = self.path.with_name(self.path.name + ".partial")
         torch.save(state, partial)
         os.replace(partial, self.path)
         self.saved = time.monotonic()
@@ -345,4 +407,16 @@ def checkpoint_path(target: str | Path | None) -> Path | None:
     if Path(target).name != target or Path(target).suffix in SUFFIXES:
         return Path(target).expanduser()
     folder = os.environ.get("FMABS_RUN_DIR")
-    return Path(folder) / "checkpoints" / f"{target}.pt" if folder else None
+    if folder is None:
+        say_dropped(target)
+        return None
+    return Path(folder) / "checkpoints" / f"{target}.pt"
+
+
+@cache  # a chapter trains many networks: each is named once
+def say_dropped(name: str) -> None:
+    warnings.warn(
+        f"checkpoint={name!r} is a bare name, and no runner is at work that would keep it: nothing "
+        f"is written. Give a path to keep it, such as '{name}.pt'.",
+        stacklevel=5,
+    )

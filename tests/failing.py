@@ -16,8 +16,11 @@ class Failing:
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, indices: Tensor) -> Tensor:
+    def __getitem__(self, number: int) -> Tensor:
+        return self.data[number]
+
+    def __getitems__(self, numbers: list[int]) -> Tensor:
         self.drawn += 1
         if self.drawn == self.at:
             raise Killed
-        return self.data[indices]
+        return self.data[numbers]

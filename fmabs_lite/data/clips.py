@@ -78,6 +78,8 @@ class Windows:
             batch[row] = self.clips[clip].frames[first : first + self.length]
         return torch.from_numpy(batch)
 
+    __getitems__ = __getitem__  # the name under which PyTorch asks for many at once
+
 
 def find_folder(root: Path, places: Sequence[str], what: str, title: str) -> Path:
     """The first of the folders `places` in `root` that is there; it holds `what` of set `title`.

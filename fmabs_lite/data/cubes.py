@@ -69,6 +69,8 @@ class Cubes:
                 small[:] = np.atleast_3d(pixels).transpose(2, 0, 1)
         return torch.from_numpy(batch)
 
+    __getitems__ = __getitem__  # the name under which PyTorch asks for many at once
+
 
 def refuse_unfit_cubes(
     clips: Sequence[Clip], boxes: Sequence[np.ndarray], length: int, judged: str

@@ -60,8 +60,9 @@ def test_minmax_forgets_scale_and_offset(s, scale, offset):
 
 def test_standardise_by_hand_and_without_spread():
     assert np.allclose(standardise(np.array([5.0]), np.array([1.0, 3.0])), [3.0])
-    with pytest.raises(ValueError, match="reference has no spread"):
-        standardise(np.array([5.0]), np.array([2.0, 2.0]))
+    for reference in ([2.0, 2.0], [2.0, np.nan]):
+        with pytest.raises(ValueError, match="reference has no finite spread"):
+            standardise(np.array([5.0]), np.array(reference))
 
 
 def test_smooth_agrees_with_scipy_and_leaves_sigma_0_alone():

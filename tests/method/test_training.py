@@ -1,5 +1,6 @@
 """The training loop: the same seed, a killed run, a foreign checkpoint; scores and measures."""
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from failing import Failing, Killed
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 import fmabs_lite.training as training
 from fmabs_lite.data.brightness import brightness, level
@@ -148,18 +150,28 @@ def test_a_checkpoint_of_other_milestones_is_refused(tmp_path):
 def test_a_damaged_checkpoint_is_named(tmp_path):
     path = tmp_path / "run.pt"
     path.write_bytes(b"not a checkpoint")
-    with pytest.raises(ValueError, match=r"run\.pt cannot be read.*Delete it"):
+    with pytest.raises(ValueError, match=r"run\.pt cannot be read.*\(UnpicklingError: .*Delete it"):
         fit(detector(), DATA, steps=3, checkpoint=path)
 
 
-def test_a_bare_name_is_kept_in_the_runners_folder_only(tmp_path, monkeypatch):
+def test_a_bare_name_is_kept_in_the_runners_folder_and_said_once_elsewhere(tmp_path, monkeypatch):
     monkeypatch.delenv("FMABS_RUN_DIR", raising=False)
     monkeypatch.chdir(tmp_path)
-    fit(detector(), DATA, steps=1, checkpoint="teacher")
+    training.say_dropped.cache_clear()
+    with pytest.warns(UserWarning, match="'teacher' is a bare.* nothing is .*'teacher.pt'") as said:
+        fit(detector(), DATA, steps=1, checkpoint="teacher")
+        fit(detector(), DATA, steps=1, checkpoint="teacher")
+    assert len(said) == 1 and said[0].filename == __file__
     assert not list(tmp_path.rglob("*.pt"))
     monkeypatch.setenv("FMABS_RUN_DIR", str(tmp_path))
     fit(detector(), DATA, steps=1, checkpoint="teacher")
     assert (tmp_path / "checkpoints" / "teacher.pt").exists()
+
+
+def test_weights_alone_are_not_called_damaged(tmp_path):
+    torch.save(detector().state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match=r"weights\.pt is no checkpoint.*load_state_dict"):
+        fit(detector(), DATA, steps=3, checkpoint=tmp_path / "weights.pt")
 
 
 def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path):
@@ -204,6 +216,166 @@ def test_data_that_are_not_bytes_are_refused(use):
         use(DATA.float() / 255)
     with pytest.raises(TypeError, match="are torch.int64; give a tensor of uint8"):
         use(DATA.long())
+
+
+class Named:
+    """Items that a file would hold: read one by one, on demand, and written down."""
+
+    def __init__(self):
+        self.read = []
+
+    def __len__(self):
+        return len(DATA)
+
+    def __getitem__(self, number: int) -> torch.Tensor:
+        self.read.append(number)
+        return DATA[number]
+
+
+class Together(Named):
+    def __getitems__(self, numbers: list[int]) -> list[torch.Tensor]:
+        self.read += numbers
+        return [DATA[number] for number in numbers]
+
+
+LAZY = [Named(), Together(), list(DATA), Subset(TensorDataset(DATA).tensors[0], range(20))]
+
+
+@pytest.mark.parametrize("data", LAZY, ids=["items", "batches", "list", "subset"])
+def test_data_read_on_demand_train_and_score_as_one_tensor_does(data):
+    lazy, whole = detector(), detector()
+    assert fit(lazy, data, steps=9, batch_size=4) == fit(whole, DATA, steps=9, batch_size=4)
+    assert torch.equal(weights(lazy), weights(whole))
+    for name, part in collect(whole, DATA, batch_size=6).items():
+        assert np.array_equal(collect(lazy, data, batch_size=6)[name], part)
+
+
+def test_what_is_read_ahead_is_what_would_have_been_drawn():
+    data, drawn = Named(), torch.Generator().manual_seed(3)
+    fit(detector(), data, steps=7, batch_size=4, seed=3)
+    expected = [k for _ in range(7) for k in torch.randint(20, (4,), generator=drawn).tolist()]
+    assert data.read == expected
+
+
+def test_batches_are_read_ahead_of_the_step_that_uses_them():
+    data, ahead = Named(), []
+    fit(detector(), data, steps=9, batch_size=1, watch=lambda done: ahead.append(len(data.read)))
+    assert ahead[0] > 1 and max(k - done for done, k in enumerate(ahead, 1)) <= 5
+
+
+REFUSED = {
+    "Images": (lambda: images(np.zeros((2, 16, 16), bool)), TypeError, "an Images.*data.images"),
+    "loader": (lambda: DataLoader(DATA), TypeError, "a DataLoader.*loader.dataset"),
+    "tuples": (lambda: TensorDataset(DATA), TypeError, r"item .* is a tuple.*dataset.tensors\[0\]"),
+    "numpy": (lambda: DATA.numpy(), TypeError, r"a ndarray.*torch.from_numpy\(images\)"),
+    "path": (lambda: Path("pictures"), TypeError, "a PosixPath.*__len__ and __getitem__"),
+    "empty": (lambda: DATA[:0], ValueError, "The data are empty"),
+    "sizes": (lambda: [DATA[0], DATA[1, :, :8]] * 9, ValueError, r"of shapes \(3, 8, 16\) and"),
+    "floats": (lambda: list(DATA / 255), TypeError, "are torch.float32; give a tensor of uint8"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("use", [lambda data: fit(detector(), data, steps=1),
+                                 lambda data: collect(detector(), data)])  # fmt: skip
+@pytest.mark.parametrize("name", REFUSED)
+def test_other_data_are_refused_with_a_remedy(name, use):
+    make, kind, message = REFUSED[name]
+    with pytest.raises(kind, match=message):
+        use(make())
+
+
+@pytest.mark.parametrize("use", [lambda system: fit(system, DATA, steps=1),
+                                 lambda system: collect(system, DATA),
+                                 lambda system: Boosted(system, detector().network)])  # fmt: skip
+def test_a_bare_network_is_refused(use):
+    with pytest.raises(TypeError, match=r"AutoEncoder is no Detector.*Reconstruction\(network\)"):
+        use(AutoEncoder())
+
+
+@pytest.mark.parametrize(
+    "parts, message",
+    [(lambda s: s, "returned Tensor; it must return a dict with S_o"),
+     (lambda s: {"score": s}, "returned the parts score; it must return a dict with S_o"),
+     (lambda s: {"S_o": s.mean()}, r"S_o as \(\) for 20 images"),
+     (lambda s: {"S_o": s, "map_o": s[:3]}, r"map_o as \(3,\) for 20 images"),
+     (lambda s: {"S_o": s.tolist()}, "S_o as list for 20 images")],
+)  # fmt: skip
+def test_a_score_without_s_o_or_not_of_each_image_is_refused(parts, message):
+    system = detector()
+    system.score = lambda prepared: parts(prepared.input.mean(dim=(1, 2, 3)))
+    with pytest.raises(ValueError, match=message):
+        collect(system, DATA)
+
+
+def test_clip_bounds_the_gradient_by_hand():
+    """One step of gradient descent in place of Adam, so that the gradient can be seen."""
+    norms = []
+    handle = register_optimizer_step_pre_hook(lambda optimiser, *_: norms.append(norm(optimiser)))
+    try:
+        for options in ({}, {"clip": 0.01}, {"clip": 1e6}, {"clip": 0.01, "precision": "fp16"}):
+            fit(detector(), DATA, steps=1, **options)
+    finally:
+        handle.remove()
+    assert norms[0] > 0.05 and norms[2] == norms[0]
+    assert norms[1] == pytest.approx(0.01, rel=1e-3) and norms[3] == pytest.approx(0.01, rel=1e-2)
+    with pytest.raises(ValueError, match="clip is 0; it is the largest norm"):
+        fit(detector(), DATA, steps=1, clip=0)
+
+
+def norm(optimiser) -> float:
+    gradients = [p.grad.flatten() for p in optimiser.param_groups[0]["params"]]
+    return float(torch.cat(gradients).norm())
+
+
+def test_augment_changes_bytes_before_they_are_used():
+    seen = []
+
+    def inverted(batch: torch.Tensor) -> torch.Tensor:
+        seen.append((batch.dtype, tuple(batch.shape)))
+        return 255 - batch
+
+    a, b = detector(), detector()
+    assert fit(a, DATA, steps=3, augment=inverted) == fit(b, 255 - DATA, steps=3)
+    assert torch.equal(weights(a), weights(b)) and seen == [(torch.uint8, (16, 3, 16, 16))] * 3
+    with pytest.raises(TypeError, match="are torch.float32; give a tensor of uint8"):
+        fit(detector(), DATA, steps=1, augment=lambda batch: batch / 255)
+
+
+def noisy(batch: torch.Tensor) -> torch.Tensor:
+    """Draws from each of the global generators."""
+    shift = torch.randint(0, 50, ()) + np.random.randint(0, 50) + random.randrange(50)
+    return batch // 2 + shift.byte()
+
+
+def test_a_killed_run_that_draws_from_every_generator_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
+    np.random.seed(5), random.seed(5)
+    expected = np.random.rand(), random.random()
+    np.random.seed(5), random.seed(5)
+    losses = fit(detector(), DATA, steps=8, augment=noisy)
+    assert (np.random.rand(), random.random()) == expected  # they are left alone
+    with pytest.raises(Killed):
+        fit(detector(), Failing(DATA, at=5), steps=8, augment=noisy, checkpoint=tmp_path / "run.pt")
+    assert fit(detector(5), DATA, steps=8, augment=noisy, checkpoint=tmp_path / "run.pt") == losses
+
+
+def test_the_states_of_all_gpus_are_kept_and_those_that_are_there_are_set(monkeypatch):
+    """As a machine with two GPUs says, and then one with one."""
+    kept, given = [torch.arange(3).byte(), torch.arange(4).byte()], []
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: kept)
+    state = training.generators()
+    assert state["cuda"] is kept
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *set_: given.append(set_))
+    training.restore(state)
+    assert len(given) == 1 and given[0][0] is kept[0] and given[0][1] == 0
+
+
+def test_a_checkpoint_of_another_clip_or_augment_is_refused(tmp_path):
+    path = tmp_path / "run.pt"
+    fit(detector(), DATA, steps=2, clip=1.0, augment=noisy, checkpoint=path)
+    with pytest.raises(ValueError, match=r"clip=1\.0 \(now None\), augment='noisy' \(now None\)"):
+        fit(detector(), DATA, steps=2, checkpoint=path)
 
 
 def test_an_unknown_precision_is_refused():
@@ -271,9 +443,48 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
             return super().loss(prepared) * (float("inf") if self.calls == 4 else 1)
 
     system = Exploding(AutoEncoder(width=4, code=4))
-    with pytest.raises(Diverged, match=r"loss is inf at step 4; before, it was 0\.\d+. Lower lr"):
+    with pytest.raises(Diverged, match=r"loss is inf at step 4, after 0\.\d+, the last.*Lower lr"):
         fit(system, DATA, steps=9, checkpoint=tmp_path / "run.pt")
     assert not (tmp_path / "run.pt").exists()  # weights that are lost are not kept
+
+
+def test_a_rate_that_is_far_too_large_stops_the_training():
+    with pytest.raises(Diverged, match=r"The loss is (nan|inf) at step 2, after 0\.\d+, the last"):
+        fit(detector(), DATA, steps=3, lr=1e30)
+
+
+class Torn(Reconstruction):
+    """Its loss is finite, its gradient is not."""
+
+    def loss(self, prepared):
+        loss = super().loss(prepared)
+        return loss + (loss - loss.detach()).sqrt()
+
+
+def test_weights_that_the_last_step_has_lost_are_found_and_not_written(tmp_path):
+    for path in (None, tmp_path / "run.pt"):
+        with pytest.raises(Diverged, match=r"Weights .* not finite after step 1, .* loss of 0"):
+            fit(Torn(AutoEncoder(width=4, code=4)), DATA, steps=1, checkpoint=path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_first_loss_that_is_not_finite_is_said_to_be_the_first():
+    system = detector()
+    with torch.no_grad():
+        next(system.parameters())[0] = float("nan")
+    with pytest.raises(Diverged, match="is nan at step 1, the first"):
+        fit(system, DATA, steps=2)
+
+
+def test_the_bar_shows_the_last_loss_read(monkeypatch):
+    shown = []
+    monkeypatch.setattr(training.Losses, "EVERY", 2)
+    monkeypatch.setattr(
+        training.tqdm, "set_postfix_str", lambda self, text, refresh: shown.append(text)
+    )
+    losses = fit(detector(), DATA, steps=5)
+    a, b = (f"loss {losses[k]:.4g}" for k in (1, 3))
+    assert shown == ["", a, a, b, b]
 
 
 def test_losses_are_read_from_the_device_some_at_a_time():
