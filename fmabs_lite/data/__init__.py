@@ -8,6 +8,7 @@ from fmabs_lite.data.folder import DataError, DataFolder, open_data
 from fmabs_lite.data.foreground import objects, silhouette
 from fmabs_lite.data.mvtec import Images, MVTecAD
 from fmabs_lite.data.ped2 import UCSDPed2
+from fmabs_lite.data.photos import Photos
 from fmabs_lite.data.shanghaitech import ShanghaiTech
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "DataFolder",
     "Images",
     "MVTecAD",
+    "Photos",
     "ShanghaiTech",
     "UCSDPed2",
     "Windows",

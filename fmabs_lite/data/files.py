@@ -8,13 +8,20 @@ import numpy as np
 
 from fmabs_lite.data.folder import DataError, listing
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+LOSSY = {".jpg", ".jpeg"}
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+NEARLY_ALL = 0.95  # of a picture: a mask that covers as much is taken to be inverted
 
 
 def image_files(folder: Path) -> list[Path]:
     """The image files in `folder`, sorted by name; see `listing` for what is left out."""
-    return [path for path in listing(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+    return [path for path in listing(folder) if is_image(path)]
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is of a format that is read, by its name."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def frame_files(folder: Path) -> list[Path]:
@@ -52,12 +59,17 @@ def read_image(path: Path, grey: bool = False) -> np.ndarray:
 
     Raises DataError if the file cannot be decoded or breaks off early.
     """
+    image = decoded(path, cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
+    return image if grey else image[..., ::-1]
+
+
+def decoded(path: Path, flag: int) -> np.ndarray:
+    """The pixels of a file as OpenCV decodes them. Errors: see `read_image`."""
     data = path.read_bytes()
     # OpenCV only warns of a JPEG that breaks off, and fills the rest with grey.
-    cut_off = data.startswith(JPEG_START) and JPEG_END not in data[-1024:]
+    cut_off = data.startswith(JPEG_START) and not jpeg_ends(data)
     image = None
     if data and not cut_off:
-        flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
         try:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
         except cv2.error:
@@ -67,7 +79,54 @@ def read_image(path: Path, grey: bool = False) -> np.ndarray:
             f"{path} cannot be read as an image ({len(data)} bytes): it is damaged or was not "
             f"copied in full. Get this file again."
         )
-    return image if grey else image[..., ::-1]
+    return image
+
+
+def jpeg_ends(data: bytes) -> bool:
+    """Whether a JPEG's picture comes to its end. Cameras may write more behind that, and a small
+    picture with an end of its own before."""
+    at = len(JPEG_START)
+    while data[at : at + 1] == b"\xff":
+        if data[at + 1 : at + 2] == b"\xda":  # here the picture begins
+            return JPEG_END in data[at:]
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return False
+
+
+def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """Read a mask as bool (H, W): anything above zero is a defect, whatever the file's depth.
+
+    Grey levels, class numbers and colours all count, of 1, 8 or 16 bits. Where transparency varies
+    and colour does not, the mask is what can be seen at all. A JPEG blurs the edges of a mask, so
+    of that only what is above half of its largest value counts.
+
+    Args:
+        size: (H, W) of the mask's image.
+    Raises:
+        DataError: if the file cannot be read, is of another size, or says of a defective picture
+            that nothing of it is a defect, or nearly everything, as an inverted mask does.
+    """
+    levels = decoded(path, cv2.IMREAD_UNCHANGED)
+    if levels.ndim == 3 and levels.shape[2] == 4:
+        colour, alpha = levels[..., :3], levels[..., 3]
+        varied = (colour != colour[:1, :1]).any()
+        levels = colour.max(axis=2) * (alpha > 0) if varied or alpha.min() else alpha
+    elif levels.ndim == 3:
+        levels = levels.max(axis=2)
+    mask = levels > (levels.max() / 2 if path.suffix.lower() in LOSSY else 0)
+    if mask.shape != tuple(size):
+        raise DataError(
+            f"{path} is {mask.shape[0]} x {mask.shape[1]} pixels, its image is {size[0]} x "
+            f"{size[1]}. A mask must have its image's size: get both from one source."
+        )
+    share = mask.mean()
+    if not mask.any() or share > NEARLY_ALL:
+        what = f"covers {share:.0%} of it, as an inverted one does" if share else "is empty"
+        raise DataError(
+            f"{path} is the mask of a defective picture and {what}. Mark the defect with values "
+            "above 0 and everything else with 0, or move the picture to the normal ones."
+        )
+    return mask
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fmabs_lite.data.files import image_files, read_image, resize, resize_mask
+from fmabs_lite.data.files import image_files, read_image, read_mask, resize, resize_mask
 from fmabs_lite.data.folder import DataError, listing
 
 __all__ = ["Images", "MVTecAD", "resize_mask"]
@@ -125,7 +125,7 @@ class MVTecAD:
             small = resize(image, (self.size, self.size)).transpose(2, 0, 1)
             images[number] = torch.from_numpy(np.ascontiguousarray(small))
             if mask_path is not None:
-                mask = _read_mask(mask_path, path, image.shape[:2])
+                mask = read_mask(mask_path, image.shape[:2])
                 masks[number] = torch.from_numpy(resize_mask(mask, self.size))
         defects = [path.parent.name for path, _ in pairs]
         return Images(
@@ -139,16 +139,6 @@ class MVTecAD:
 
 def _image_stem(mask: Path) -> str:
     return mask.stem.removesuffix("_mask")
-
-
-def _read_mask(path: Path, image_path: Path, size: tuple[int, int]) -> np.ndarray:
-    mask = read_image(path, grey=True)
-    if mask.shape != size:
-        raise DataError(
-            f"{path} is {mask.shape[0]} x {mask.shape[1]} pixels, its image {image_path} is "
-            f"{size[0]} x {size[1]}. A mask must have its image's size: get both from one source."
-        )
-    return mask
 
 
 def _missing_category(root: Path | str, category: str, present: list[str]) -> str:

@@ -179,7 +179,7 @@ def mask_of_another_size(bolt):
         (masks_without_images, r"ground_truth/cut holds masks without their images.*test/cut"),
         (image_without_mask, r"bent/001.png is anomalous.*no mask.*001_mask.png.*Add the mask"),
         (no_masks, r"test/bent/000.png is anomalous.*no mask"),
-        (mask_of_another_size, r"001_mask.png is 41 x 41.*bent/001.png is 40 x 40"),
+        (mask_of_another_size, r"001_mask.png is 41 x 41.*its image is 40 x 40"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_path_and_a_remedy(root, damage, says):
