@@ -253,8 +253,10 @@ def write_content(path: Path, content: dict[str, Any]) -> None:
     """Write a record's file, with its checksum.
 
     Raises RecordError if any text in it holds a folder of this machine: a record is public, and
-    compared with records made elsewhere.
+    compared with records made elsewhere; or if nobody could read it (see `misfits`).
     """
+    if misfit := next(misfits(content), ""):
+        raise RecordError(f"record {path.name} is not written, for nobody could read it: {misfit}")
     for name, text in _texts(content, ""):
         if re.search(PRIVATE, text):
             raise RecordError(

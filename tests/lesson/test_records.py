@@ -233,6 +233,16 @@ def test_names_inside_a_data_set_may_be_in_a_record(tmp_path, text):
     assert json.loads((tmp_path / "record.json").read_text())["results"] == {text: text}
 
 
+def test_what_nobody_could_read_is_not_written(tmp_path):
+    path = tmp_path / "record.json"
+    for change, message in (({"gpus": 8}, "gpus is unknown"), ({"seconds": "9"}, "seconds is '9'")):
+        with pytest.raises(RecordError, match=f"record.json is not written, .*{message}"):
+            write_record(path, PROVENANCE | change, {"ap": 0.5})
+    with pytest.raises(RecordError, match="results.rows.plain.1. has other metrics"):
+        write_record(path, PROVENANCE, {"rows": {"plain": [{"ap": 0.5}, {"pro": 0.5}]}})
+    assert not path.exists()
+
+
 def test_a_record_without_results_is_refused(tmp_path):
     with pytest.raises(RecordError, match="03_three keeps no results"):
         write_record(tmp_path / "record.json", PROVENANCE, {})
