@@ -1,8 +1,12 @@
 """The one protocol of the book: a network and three verbs (chapter 03)."""
 
+import warnings
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+
+from fmabs_lite.taps import fingerprint
 
 
 class Prepared(NamedTuple):
@@ -22,6 +26,14 @@ class Detector(nn.Module):
 
     network: nn.Module
 
+    def frozen(self) -> dict[str, nn.Module]:
+        """Networks that are asked and never trained, by name, such as a teacher.
+
+        A state_dict does not hold them but their fingerprints: with others it is refused, because
+        the weights would fit and the scores be wrong.
+        """
+        return {}
+
     def prepare(self, batch: Tensor) -> Prepared:
         """Turn a float batch in [0, 1] into the network's input and its target."""
         raise NotImplementedError
@@ -37,6 +49,31 @@ class Detector(nn.Module):
         FMABS needs a whole video for that.
         """
         raise NotImplementedError
+
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name, network in self.frozen().items():
+            destination[f"{prefix}fingerprint.{name}"] = fingerprint(network)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        for name, network in self.frozen().items():
+            refuse_stranger(name, network, state_dict.pop(f"{prefix}fingerprint.{name}", None))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def refuse_stranger(name: str, network: nn.Module, kept: Tensor | None) -> None:
+    """Raise a ValueError when a frozen network is not the one of the state that is loaded."""
+    if kept is None:
+        warnings.warn(
+            f"This state does not say which {name} it was trained with; be sure that it was this "
+            "one. Save it again to have it noted.",
+            stacklevel=2,
+        )
+    elif not torch.equal(kept.cpu(), fingerprint(network)):
+        raise ValueError(
+            f"This state was trained with another {name} ({type(network).__name__}): its weights "
+            f"would fit, and its scores be wrong. Give the {name} that it was trained with."
+        )
 
 
 VERBS = ("prepare", "loss", "score")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -93,6 +94,7 @@ class Boosted(Detector):
         refuse_no_detector(detector)
         refuse_shared(detector.network, teacher)
         refuse_boosted(detector.network)
+        refuse_detector(teacher)
         taps = [layer(detector.network, path) for path in self.at]
         self.attention = one_for_each(self.at, attention)
         self.detector = detector
@@ -115,6 +117,9 @@ class Boosted(Detector):
     @property
     def teacher(self) -> nn.Module:
         return self._teacher.network
+
+    def frozen(self) -> dict[str, nn.Module]:
+        return {"teacher": self.teacher}
 
     def prepare(self, batch: Tensor) -> Prepared:
         return self.detector.prepare(batch)
@@ -171,14 +176,21 @@ class Boosted(Detector):
         return self.network
 
     def state_dict(self, *args, teacher: bool = False, **kwargs) -> dict[str, Tensor]:
-        """The student's and the attention's weights; with `teacher=True` the teacher's as well."""
+        """The student's and the attention's weights, and the teacher's fingerprint.
+
+        With `teacher=True` the teacher's weights as well: then any teacher of this shape will do.
+        """
         state = super().state_dict(*args, **kwargs)
         if teacher:
             self.teacher.state_dict(destination=state, prefix=kwargs.get("prefix", "") + "teacher.")
         return state
 
     def load_state_dict(self, state_dict: dict, *args, **kwargs):
-        """Load what `state_dict` gave, with the teacher's weights where they are in it."""
+        """Load what `state_dict` gave, with the teacher's weights where they are in it.
+
+        Raises:
+            ValueError: for a state that was trained with another teacher, and holds no weights.
+        """
         mark = "teacher."
         theirs = {k[len(mark) :]: v for k, v in state_dict.items() if k.startswith(mark)}
         if theirs:
@@ -227,8 +239,26 @@ class Boosted(Detector):
         if self.attention is None:
             # A copy goes on: a ReLU that works in place would overwrite what is compared.
             return with_first_tensor(output, fea_s.clone())
-        m = self.attention[k](self.guide(fea_t, fea_s))
-        return with_first_tensor(output, refined(fea_s, m, self.refine))
+        return with_first_tensor(output, self._attended(k, fea_t, fea_s))
+
+    def _attended(self, k: int, fea_t: Tensor, fea_s: Tensor) -> Tensor:
+        """Fea_R at tap k. Raises a ValueError when the attention does not take such features."""
+        shape, name = tuple(fea_s.shape), type(self.attention[k]).__name__
+        try:
+            fea_r = refined(fea_s, self.attention[k](self.guide(fea_t, fea_s)), self.refine)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, IndexError) as error:
+            raise ValueError(
+                f"{name} cannot be used at {self.at[k]!r}, where features are {shape} ({error}). "
+                f"Build it for {shape[1]} channels, as in SpatioChannelAttention({shape[1]})."
+            ) from error
+        if fea_r.shape != fea_s.shape:
+            raise ValueError(
+                f"{name} turns features {shape} at {self.at[k]!r} into {tuple(fea_r.shape)}. Its "
+                "mask must be (B, C, H, W), or have a 1 in some of these places."
+            )
+        return fea_r
 
     def _matched(self, path: str, output) -> tuple[Tensor, Tensor]:
         """Fea_T and Fea_S of this call: the n-th of a layer meets the n-th of the teacher's."""
@@ -291,6 +321,15 @@ def refuse_unfit(at: Sequence[str], refine: str, score_weight: float | None) -> 
     if score_weight is not None and not 0 <= score_weight <= 1:
         raise ValueError(
             f"score_weight is {score_weight}; it is λ of eq. 6 and must lie in [0, 1], or be None."
+        )
+
+
+def refuse_detector(teacher: nn.Module) -> None:
+    """Raise a TypeError when a teacher is the detector around the network that was meant."""
+    if isinstance(teacher, Detector):
+        raise TypeError(
+            f"The teacher is a {type(teacher).__name__}, a Detector. Give its network: "
+            "teacher.network."
         )
 
 

@@ -1,6 +1,7 @@
 """Reach into networks that nobody here wrote: find layers, watch them, stop early (chapter 08)."""
 
 import copy
+import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -155,6 +156,15 @@ def memory_of(network: nn.Module) -> dict[str, Tensor]:
         if not isinstance(module, _NormBase)
         for name, buffer in module.named_buffers(recurse=False)
     }
+
+
+def fingerprint(network: nn.Module) -> Tensor:
+    """SHA-256 of all that a network knows, uint8 (32,): names, shapes and values."""
+    total = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return torch.frombuffer(bytearray(total.digest()), dtype=torch.uint8)
 
 
 def refuse_shared(student: nn.Module, teacher: nn.Module) -> None:

@@ -343,8 +343,14 @@ class Checkpoint:
             return Losses([])
         state = self.read()
         self.refuse_other(state["config"])
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
+        try:
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"The checkpoint {self.path} does not fit: {error} Or delete it, or give this "
+                "training another name."
+            ) from error
         restore(state)
         return Losses(state["losses"])
 

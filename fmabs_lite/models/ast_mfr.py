@@ -119,10 +119,10 @@ class AstMfr(Detector):
     the three stages, each enlarged bilinearly to the input's size; S_o is its largest value. The
     paper smooths the map first, see `mfr_smooth`.
 
-    The teacher stays in eval mode. It is neither a parameter nor in the state_dict: build the
-    detector with the same teacher before loading one. Where the student's features have another
-    height or width, they are resized to the teacher's, bilinearly. Trained parameters as
-    published: 33.2 M, 49.6 M with wide_resnet50_2 as the student.
+    The teacher stays in eval mode. It is no parameter, and the state_dict holds its fingerprint
+    alone: build the detector with the same teacher before loading one. Where the student's
+    features have another height or width, they are resized to the teacher's, bilinearly. Trained
+    parameters as published: 33.2 M, 49.6 M with wide_resnet50_2 as the student.
 
     Args:
         teacher, student: one of `NETWORKS`, or a network that maps images (B, 3, H, W) in [0, 1] to
@@ -167,6 +167,9 @@ class AstMfr(Detector):
     @property
     def teacher(self) -> nn.Module:
         return self._teacher[0]
+
+    def frozen(self) -> dict[str, nn.Module]:
+        return {"teacher": self.teacher}
 
     def prepare(self, batch: Tensor) -> Shown:
         """(B, 1 or 3, H, W) in [0, 1]: ask the teacher, and while training draw masks."""

@@ -355,7 +355,8 @@ class Hf2vad(Detector):
     what was prepared alone.
 
     Args:
-        memory: a trained stage one. It is frozen, and neither a parameter nor in the state_dict.
+        memory: a trained stage one. It is frozen, no parameter, and with its fingerprint
+            alone in the state_dict.
         width, size: as `Cvae`. channels: of a frame. frames: seen before the one predicted.
     Raises:
         ValueError: for a size that is not 16 or 32, or not the memory's.
@@ -377,6 +378,9 @@ class Hf2vad(Detector):
     @property
     def memory(self) -> FlowMemory:
         return self._memory[0]
+
+    def frozen(self) -> dict[str, nn.Module]:
+        return {"memory": self.memory}
 
     def _apply(self, fn, recurse=True):
         self.memory._apply(fn)  # .to(device) takes it along

@@ -134,6 +134,9 @@ class PkgNet(Detector):
         self.network = CubeNet(k, channels * frames, channels, width)
         self.length, self.prior, self.frozen_norm = frames + 1, prior, frozen_norm
 
+    def frozen(self) -> dict[str, nn.Module]:
+        return {} if self.prior is None else {"prior": self.prior.network}
+
     def train(self, mode: bool = True) -> "PkgNet":
         super().train(mode)
         if self.frozen_norm:

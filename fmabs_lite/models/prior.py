@@ -47,6 +47,10 @@ class Prior:
         self.at, self.normalise, self.bgr = list(at), normalise, bgr
         self.mean, self.std = mean, std
 
+    @property
+    def network(self) -> nn.Module:
+        return self._teacher.network
+
     def features(self, frames: Tensor) -> list[Tensor]:
         """(B, 1 or 3, H, W) in [0, 1] to a list of (B, C, h, w), one for each layer in `at`."""
         frames = frames.expand(-1, 3, -1, -1)

@@ -545,6 +545,23 @@ def test_a_teacher_that_shares_parameters_is_refused_before_anything_is_frozen(s
     assert all(p.requires_grad for p in student.parameters()) and hooks(student) == 0
 
 
+def test_a_detector_as_the_teacher_is_refused():
+    with pytest.raises(TypeError, match=r"a Detector. Give its network: teacher\.network"):
+        Boosted(Reconstruction(network(1)), Reconstruction(network(0)))
+
+
+@pytest.mark.parametrize(
+    "module, message",
+    [(SpatioChannelAttention(4, 2), rf"SpatioChannelAttention .* 'bottleneck'.*for {CODE} chan"),
+     (ChannelAttention(4, 2), rf"ChannelAttention .* 'bottleneck'.*for {CODE} channels"),
+     (nn.Upsample(scale_factor=2), "Upsample cannot be used at 'bottleneck'"),
+     (nn.Unflatten(0, (2, 1)), r"Unflatten turns .*\(2, 8, 2, 3\).* into \(2, 2, 8, 2, 3\)")],
+)  # fmt: skip
+def test_an_attention_of_another_width_is_refused_with_the_right_one(batch, module, message):
+    with pytest.raises(ValueError, match=message):
+        loss(boosted(attention=module), batch)
+
+
 def test_a_network_is_boosted_once():
     system = boosted()
     before = hooks(system.network)
@@ -766,7 +783,8 @@ def test_unboost_gives_back_a_network_like_any_other(batch):
 def test_state_dict_and_parameters_have_no_teacher():
     system = boosted()
     assert len(list(system.parameters())) == len(list(network(0).parameters()))
-    assert not any("teacher" in key for key in system.state_dict())
+    keys = set(system.state_dict()) - {f"detector.{key}" for key in system.detector.state_dict()}
+    assert keys == {"fingerprint.teacher"}
 
 
 @pytest.mark.parametrize("with_teacher", [False, True])
@@ -785,6 +803,39 @@ def test_a_state_dict_makes_the_round_trip_through_a_file(tmp_path, batch, with_
     for name, value in score(system, batch).items():
         assert torch.equal(score(fresh, batch)[name], value), name
     assert not any(p.requires_grad for p in fresh.teacher.parameters())
+
+
+def wrapped(system: Boosted) -> nn.Module:
+    return nn.ModuleDict({"inner": system})
+
+
+@pytest.mark.parametrize("around", [lambda system: system, wrapped], ids=["alone", "within"])
+def test_a_state_of_another_teacher_is_refused_before_anything_is_loaded(around):
+    """The smallest difference: one weight of the teacher, by the smallest step."""
+    teacher = network(0)
+    weight = next(teacher.parameters()).data.view(-1)
+    weight[0] = torch.nextafter(weight[0], torch.tensor(9.0))
+    state = around(Boosted(Reconstruction(network(1)), teacher)).state_dict()
+    system = Boosted(Reconstruction(network(2)), network(0))
+    before = copy.deepcopy(system.detector.state_dict())
+    with pytest.raises(ValueError, match=r"with another teacher \(AutoEncoder\)"):
+        around(system).load_state_dict(state, strict=False)
+    assert_close(before, system.detector.state_dict(), atol=0)
+
+
+def test_a_training_does_not_go_on_with_another_teacher(tmp_path):
+    path = tmp_path / "run.pt"
+    fit(boosted(), IMAGES, steps=2, checkpoint=path)
+    with pytest.raises(ValueError, match=r"run\.pt does not fit.*another teacher"):
+        fit(Boosted(Reconstruction(network(1)), network(3)), IMAGES, steps=2, checkpoint=path)
+
+
+def test_a_state_that_names_no_teacher_is_loaded_and_said():
+    state = boosted().state_dict()
+    del state["fingerprint.teacher"]
+    with pytest.warns(UserWarning, match="does not say which teacher it was trained with"):
+        report = boosted().load_state_dict(state)
+    assert not report.missing_keys and not report.unexpected_keys
 
 
 def test_a_state_dict_that_does_not_fit_is_refused():

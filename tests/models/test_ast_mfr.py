@@ -376,8 +376,17 @@ def test_the_teacher_is_neither_trained_nor_saved_nor_moved_out_of_eval(images):
     assert all(not torch.equal(student[n], learnt[n]) for n in student if "num" not in n)
     theirs = {id(p) for p in detector.teacher.parameters()}
     assert not theirs & {id(p) for p in detector.parameters()}
-    assert {name.split(".")[0] for name in detector.state_dict()} == {"network", "mfr"}
+    parts = {name.split(".")[0] for name in detector.state_dict()}
+    assert parts == {"network", "mfr", "fingerprint"}
     assert not any(detector.teacher is module for module in detector.modules())
+
+
+def test_a_state_with_another_teacher_is_refused():
+    other = build()
+    with torch.no_grad():
+        next(other.teacher.parameters()).add_(1)
+    with pytest.raises(ValueError, match="trained with another teacher"):
+        build().load_state_dict(other.state_dict())
 
 
 def test_a_training_that_was_killed_goes_on(images, tmp_path):
@@ -397,7 +406,7 @@ def test_a_training_that_was_killed_goes_on(images, tmp_path):
     with pytest.raises(Killed), saved.context():
         fit(first, whole, steps=4, batch_size=4, checkpoint=path, watch=kill)
     saved.undo()
-    assert not any("teacher" in name for name in torch.load(path)["detector"])
+    assert not any(name.startswith("teacher") for name in torch.load(path)["detector"])
     assert fit(build(), whole, steps=4, batch_size=4, checkpoint=path) == expected
 
 

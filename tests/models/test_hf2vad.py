@@ -163,7 +163,15 @@ def test_the_memory_stays_as_it_is():
     optimiser.step()
     after = detector.memory.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert not any(name.startswith("_memory") for name in detector.state_dict())
+    assert not any(name.startswith(("_memory", "memory")) for name in detector.state_dict())
+
+
+def test_a_state_with_another_memory_is_refused():
+    state, other = small().state_dict(), small()
+    with torch.no_grad():
+        next(other.memory.parameters()).add_(1)
+    with pytest.raises(ValueError, match="trained with another memory"):
+        other.load_state_dict(state)
 
 
 def test_it_can_be_boosted_at_its_bottleneck():

@@ -1,5 +1,7 @@
 """PKG-Net: its sizes, losses and scores, and the priors it imitates."""
 
+import copy
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -170,7 +172,17 @@ def test_the_prior_is_neither_trained_nor_saved(cubes, prior):
     fit(detector, (255 * cubes).byte(), steps=2, batch_size=4, seed=0)
     now = list(prior._teacher.network.parameters())
     assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, now, strict=True))
-    assert set(detector.state_dict()) == set(PkgNet(**TINY).state_dict())
+    kept = set(detector.state_dict()) - set(PkgNet(**TINY).state_dict())
+    assert kept == {"fingerprint.prior"}
+
+
+def test_a_state_with_another_prior_is_refused(prior):
+    state = PkgNet(prior=prior, **TINY).state_dict()
+    other = copy.deepcopy(prior)
+    with torch.no_grad():
+        next(other.network.parameters()).add_(1)
+    with pytest.raises(ValueError, match="trained with another prior"):
+        PkgNet(prior=other, **TINY).load_state_dict(state)
 
 
 def test_frozen_norm_stays_a_scale_and_a_shift(cubes):
