@@ -132,9 +132,8 @@ def _values(
         if key in own:
             place = f"{settings.source} {key}"
             values[key] = _fitting(_from_text(value, own[key], place), own[key], place)
-    for key in JOINED:
-        if len(values.get(key, [])) > len(set(map(str, values.get(key, [])))):
-            raise RunError(f"{name}: {key} {values[key]} has an entry twice; each counts once")
+    for key in (key for key in JOINED if isinstance(own.get(key), list)):
+        _check_joined(values[key], own[key], f"{name}: {key} {values[key]}")
     if "data" in own and settings.data:
         values["data"] = settings.data
     return values
@@ -165,6 +164,14 @@ def check_known(name: str, known: Iterable[str], kind: str, place: Any) -> None:
         raise RunError(f"unknown {kind} {name!r} ({place}); {hint}")
 
 
+def _check_joined(values: list, default: list, place: str) -> None:
+    """Raise RunError for no seeds at all, or a seed or row that would count twice."""
+    if default and not values:
+        raise RunError(f"{place} is empty; name at least one, as in {default}")
+    if len(values) > len(set(map(str, values))):
+        raise RunError(f"{place} has an entry twice; each counts once")
+
+
 def threads_of(profile: str) -> int:
     """Threads of the CPU in a run: the profile's, whatever the machine has.
 
@@ -192,15 +199,13 @@ def _problem(error: Exception) -> str:
 def _fitting(value: Any, default: Any, place: str) -> Any:
     """Return the value as the type of the default: 3 passes for a float, 3.5 not for an int.
 
-    Entries of a list fit the default's first; where that has any, a list must not be empty.
+    Entries of a list fit the default's first.
     """
     if isinstance(default, float) and type(value) in (int, float):
         if not math.isfinite(value):
             raise RunError(f"{place}: {value} is not a finite number")
         return float(value)
     if isinstance(default, (list, tuple)) and isinstance(value, (list, tuple)):
-        if default and not value:
-            raise RunError(f"{place}: the list is empty; name at least one, as in {default}")
         like = default[0] if default else None
         return [_fitting(one, like, f"{place}[{number}]") for number, one in enumerate(value)]
     if default is not None and type(value) is not type(default):

@@ -119,6 +119,7 @@ READS_LISTS = "print(seeds, rates, parts, category)"
         ("rates", "[1e-3,1e-2]", [0.001, 0.01]),
         ("rates", "[1, .5]", [1.0, 0.5]),
         ("seeds", "[1_0, 0x10]", [10, 16]),
+        ("rates", "[]", []),
         ("parts", "[no, 2026-01-01, 10_draem]", ["no", "2026-01-01", "10_draem"]),
     ],
 )
@@ -131,7 +132,7 @@ def test_entries_of_a_list_are_read_as_python_reads_them(repo, name, text, value
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("seeds", "[]", "--set seeds: the list is empty; name at least one, as in .0."),
+        ("seeds", "[]", "01_one: seeds .. is empty; name at least one, as in .0."),
         ("seeds", "[010]", "--set seeds: '.010.' cannot be read: 010 is no number in Python"),
         ("seeds", "[1:30]", r"--set seeds\[0\]: '1:30' is not of type int"),
         ("seeds", "[0, 1, 1]", "01_one: seeds .0, 1, 1. has an entry twice"),
