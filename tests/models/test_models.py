@@ -77,3 +77,27 @@ def test_foreseeing_nothing_scores_like_a_frame_difference():
     windows, detector = torch.rand(2, 5, 1, 8, 8), Prediction(Nothing())
     parts = detector.score(detector.prepare(windows))
     assert torch.allclose(parts["map_o"], (windows[:, 4, 0] - windows[:, 3, 0]) ** 2)
+
+
+class Answers(torch.nn.Module):
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def forward(self, x):
+        return self.make(x)
+
+
+@pytest.mark.parametrize(
+    "make, kind, message",
+    [(lambda x: {"out": x}, TypeError, r"returns a dict; a tensor \(2, 3, 8, 8\) is wanted"),
+     (lambda x: (x, x), TypeError, "returns a tuple"),
+     (lambda x: x[:, :1], ValueError, r"returns \(2, 1, 8, 8\) where the target is \(2, 3, 8, 8\)"),
+     (lambda x: x[..., ::2, ::2], ValueError, r"returns \(2, 3, 4, 4\)")],
+)  # fmt: skip
+@pytest.mark.parametrize("verb", ["loss", "score"])
+def test_an_answer_that_cannot_be_compared_is_refused(make, kind, message, verb):
+    """One channel would be broadcast against three, and a number come out."""
+    detector = Reconstruction(Answers(make))
+    with pytest.raises(kind, match=message):
+        getattr(detector, verb)(detector.prepare(torch.rand(2, 3, 8, 8)))
