@@ -19,7 +19,11 @@ _HOME = {
     "collect": "training",
     "evaluate": "training",
     "hybrid_score": "scoring",
+    "System": "saving",
+    "threshold": "decision",
+    "predict": "decision",
     "MVTecAD": "data",
+    "Photos": "data",
     "open_data": "data",
 }
 __all__ = sorted(_HOME)

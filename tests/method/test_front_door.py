@@ -20,14 +20,14 @@ def example() -> str:
 
 
 def test_the_readmes_example_runs_as_it_is(example):
-    assert len(example.splitlines()) <= 40
+    assert sum(bool(line.strip()) for line in example.splitlines()) <= 25
     names = {"__name__": "__main__"}
     with torch.random.fork_rng():
         exec(compile(example, "README.md", "exec"), names)
-    result, student = names["result"], names["student"]
-    assert list(result) == ["image", "pixel", "ap", "pro"]
-    assert all(0 <= value <= 1 for value in result.values())
-    assert {"S_o", "S_fea", "map_o", "map_fea"} == set(names["seen"])
+    student, screws, maps = names["student"], names["screws"], names["maps"]
+    assert maps.shape == screws.test.masks.shape and names["scores"].shape == (len(maps),)
+    defect = screws.test.masks.numpy()
+    assert maps[defect].mean() > maps[~defect].mean()  # it knows a defect from the rest, somewhat
     assert student.unboost() is student.detector.network  # what the text below it says
 
 
