@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import signal
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
 
 TOOLS = {"papermill", "nbformat", "nbclient", "jupyter_client"}  # imported; of the extra [book]
+
+
+class _Time(click.FloatRange):
+    """A time that ends: `nan` is below nothing, and `inf` above all."""
+
+    def convert(self, value, param, ctx):
+        time = super().convert(value, param, ctx)
+        return time if math.isfinite(time) else self.fail(f"{value} is not a finite number")
 
 
 AGAIN = 75  # as sysexits.h has it: a failure that will pass
@@ -69,8 +78,8 @@ def main() -> None:
 
 
 def _repo() -> Path:
-    """The checkout to work in; one that is not around the current folder is named."""
-    repo = find_repo()
+    """The checkout to work in; where it or the package is not the obvious one, that is said."""
+    repo, package = find_repo(), Path(__file__).resolve().parents[2]
     if repo is None:
         raise click.ClickException(
             "no book here: book/_toc.yml is in neither this folder nor one above it; "
@@ -78,6 +87,8 @@ def _repo() -> Path:
         )
     if not Path.cwd().resolve().is_relative_to(repo):
         click.echo(f"Working in {repo}, where this fmabs-lite is installed from.", err=True)
+    elif package != repo and (package / "book").is_dir():
+        click.echo(f"The book in {repo} is run with the package in {package}.", err=True)
     return repo
 
 
@@ -112,7 +123,7 @@ def _settings(values: tuple[str, ...], **others) -> Settings:
 @click.argument("chapters", nargs=-1)
 @_run_options
 @click.option("--keep-records", is_flag=True, help="Copy each record to book/records.")
-@click.option("--minutes", type=click.FloatRange(0), help="Stop after so many, at a checkpoint.")
+@click.option("--minutes", type=_Time(0), help="Stop after so many, at a checkpoint.")
 def run(chapters: tuple[str, ...], values: tuple[str, ...], **others) -> None:
     """Run CHAPTERS, or all of them; skip what has not changed."""
     from fmabs_lite.press import runner
@@ -135,7 +146,7 @@ def build(values: tuple[str, ...], **others) -> None:
 
 @main.command()
 @click.option("--profile", default="cpu", show_default=True, help="Whose sizes to take.")
-@click.option("--seconds", default=2.0, show_default=True, type=click.FloatRange(0.1))
+@click.option("--seconds", default=2.0, show_default=True, type=_Time(0.1))
 def bench(profile: str, seconds: float) -> None:
     """Measure what this machine trains: samples a second of each chapter's system."""
     from fmabs_lite.lesson.records import device
@@ -154,7 +165,7 @@ def bench(profile: str, seconds: float) -> None:
 @click.option("--workers", type=click.IntRange(1), help="Processes; else one a GPU or two cores.")
 @click.option("--scheduler", default="", metavar="ADDRESS", help="Of a Dask cluster that runs.")
 @click.option("--retries", type=click.IntRange(0), default=2, show_default=True, help="Of a cell.")
-@click.option("--minutes", type=click.FloatRange(0), help="Stop after so many, at a checkpoint.")
+@click.option("--minutes", type=_Time(0), help="Stop after so many, at a checkpoint.")
 @click.option("--keep-records", is_flag=True, help="Add what is finished to the chapter's record.")
 @click.option("--dry-run", is_flag=True, help="Only list the cells and what they cost.")
 def sweep(file: Path, data: str, dry_run: bool, **others) -> None:
