@@ -3,7 +3,6 @@
 import hashlib
 import os
 import struct
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fmabs_lite.data.files import frame_files, image_files, number_in, read_image, resize
-from fmabs_lite.data.folder import DataError, cache_dir, listing
+from fmabs_lite.data.folder import DataError, beside, cache_dir, keeping, listing
 
 Key = TypeVar("Key", int, tuple[int, int])
 UNFINISHED = {".part", ".partial", ".crdownload", ".download", ".aria2", ".tmp"}
@@ -182,15 +181,8 @@ def cached(sources: Sequence[Path], what: str, make: Callable[[], np.ndarray]) -
         except (ValueError, OSError, EOFError):
             pass  # damaged; made again below
     array = make()
-    try:
+    with keeping(f"{array.nbytes / 1e6:.0f} MB of decoded data", path):
         _write(path, array)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{error.strerror}: could not keep {array.nbytes / 1e6:.0f} MB of decoded data. Free "
-            f"some space, or set FMABS_CACHE to a folder on another disk",
-            str(path),
-        ) from error
     return np.load(path, mmap_mode="r")
 
 
@@ -216,13 +208,12 @@ def _key(sources: Sequence[Path], what: str) -> str:
 
 
 def _write(path: Path, array: np.ndarray) -> None:
-    # Under another name first: whoever opens `path` finds a whole file or none.
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=".part", dir=path.parent)
+    unfinished = beside(path)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with unfinished.open("xb") as file:
             np.save(file, array)
-        os.replace(name, path)
+        os.replace(unfinished, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise

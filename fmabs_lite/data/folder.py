@@ -4,9 +4,11 @@ import hashlib
 import os
 import shutil
 import sys
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from uuid import uuid4
 
 NAMES = {
     "mvtec": ("mvtec", "mvtec_ad", "mvtec_anomaly_detection"),
@@ -82,6 +84,29 @@ def expanded(path: Path | str) -> Path:
             f"{path}: no home folder is known to put in the place of its ~. Write the whole path; "
             "for the cache, set FMABS_CACHE to a folder that can be written."
         ) from None
+
+
+def beside(path: Path) -> Path:
+    """A free name beside `path`, to be renamed to it: whoever opens `path` finds it whole or not.
+
+    What is made under it has the permissions that the user's umask gives; those of `tempfile` are
+    for this user alone, and a cache may be shared.
+    """
+    return path.with_name(f".{path.name}-{uuid4().hex}.part")
+
+
+@contextmanager
+def keeping(what: str, path: Path) -> Iterator[None]:
+    """Say, with the system's reason, that `what` could not be kept at `path`, and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: could not keep {what}. Free some space, or set FMABS_CACHE to a "
+            "folder on another disk that you may write to",
+            str(path),
+        ) from error
 
 
 class DataFolder:
@@ -167,14 +192,14 @@ def open_data(data: str = "") -> DataFolder:
 def _drawn_root() -> Path:
     from fmabs_lite.data.drawn import minis  # drawing needs more than reading does
 
-    root = cache_dir() / f"minis-v{minis.VERSION}"
+    root = cache_dir() / f"minis-{minis.edition()}"
     if root.is_dir():
         return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    unfinished = beside(root)
     try:
+        with keeping("the drawn sets", root):
+            unfinished.mkdir(parents=True)
         minis.draw_minis(unfinished, progress=True)
-        unfinished.chmod(0o755)  # mkdtemp makes it private
         try:
             unfinished.rename(root)
         except OSError:

@@ -1,6 +1,8 @@
 """Frames from videos and folders, their cache, and windows over them."""
 
 import errno
+import os
+import stat
 
 import cv2
 import numpy as np
@@ -113,6 +115,18 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left.*FMABS_CACHE"):
         load_frames(tmp_path / "01", (16, 24), True)
     assert list((cache_dir() / "frames").iterdir()) == []
+
+
+def test_decoded_frames_that_two_users_share_have_the_permissions_of_the_umask(tmp_path):
+    write_frames(tmp_path / "01", [5, 6])
+    before = os.umask(0o002)
+    try:
+        load_frames(tmp_path / "01", (16, 24), True)
+    finally:
+        os.umask(before)
+    (path,) = cache_files()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o664
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o775
 
 
 def test_a_gap_between_frames_is_an_error(tmp_path):

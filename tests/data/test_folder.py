@@ -1,6 +1,8 @@
 """Finding data sets: names, errors, and drawing on first use."""
 
 import hashlib
+import os
+import stat
 import sys
 import types
 from pathlib import Path
@@ -21,7 +23,7 @@ def own_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def fake_minis(monkeypatch):
     minis = types.ModuleType("fmabs_lite.data.drawn.minis")
-    minis.VERSION = 9
+    minis.edition = lambda: "v9"
     minis.drawn = []
 
     def draw_minis(root, seed=0, progress=False):
@@ -92,6 +94,33 @@ def test_two_processes_that_draw_at_once_agree(fake_minis, monkeypatch):
     monkeypatch.setattr(fake_minis, "draw_minis", draw_while_another_finishes)
     assert open_data().mvtec.is_dir()
     assert [path.name for path in cache_dir().iterdir()] == ["minis-v9"]
+
+
+def test_another_version_of_what_draws_does_not_take_what_this_one_drew(monkeypatch):
+    from fmabs_lite.data.drawn import minis
+
+    names = {minis.edition()}
+    for library in (minis.cv2, minis.np):
+        with monkeypatch.context() as patch:
+            patch.setattr(library, "__version__", "0.1")
+            names.add(minis.edition())
+    assert len(names) == 3
+
+
+def test_a_cache_that_two_users_share_has_the_permissions_of_the_umask(fake_minis, monkeypatch):
+    before = os.umask(0o002)
+    try:
+        root = open_data().root
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(root.stat().st_mode) == 0o775
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_remedy(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("FMABS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(OSError, match=r"could not keep the drawn sets.*set FMABS_CACHE.*file/mini"):
+        open_data()
 
 
 @pytest.mark.parametrize("drawn", [True, False])

@@ -28,7 +28,7 @@ from fmabs_lite.data.drawn.footage import (
     Scene,
     shoot,
 )
-from fmabs_lite.data.drawn.goods import DEFECTS, DRAW, picture
+from fmabs_lite.data.drawn.goods import DEFECTS, DRAW, _weave, picture
 from fmabs_lite.data.drawn.street import FINE, Paint, View, backdrop, film
 from fmabs_lite.data.drawn.textures import CONTRAST, SIDES, palette, texture
 from fmabs_lite.data.drawn.textures import DRAW as TEXTURES
@@ -134,6 +134,13 @@ def test_sound_pictures_have_no_mask_and_all_differ(category):
     assert not any(mask.any() for _, mask in shots)
     first, second, third = (image.astype(float) for image, _ in shots)
     assert np.abs(first - second).mean() > 3 and np.abs(first - third).mean() > 3
+
+
+def test_a_thread_s_edge_has_a_colour_in_every_precision():
+    for precision in (np.float32, np.float64):
+        edge = np.arange(4, dtype=precision)[:, None] + np.zeros((1, 4), precision)
+        colours = _weave(edge, edge.T, np.random.default_rng(0))
+        assert colours.shape == (4, 4, 3) and np.isfinite(colours).all()
 
 
 def test_saved_picture_is_the_drawn_one(drawn):

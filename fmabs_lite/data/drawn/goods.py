@@ -94,7 +94,8 @@ def _weave(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> np.ndarray
     along = (step + np.where(up, v - j - 1, u - i - 3)) / 2  # -0.5 ... 0.5 over the two threads
     tones = 1 + 0.06 * rng.standard_normal((2, 64), dtype=np.float32)
     numbers = np.mod(np.where(up, i, j), 64).astype(np.intp)
-    light = np.sqrt(np.cos(np.pi * across)) * (0.72 + 0.28 * np.cos(np.pi * along))
+    bulge = np.maximum(np.cos(np.pi * across), 0)  # rounding takes some edges below 0
+    light = np.sqrt(bulge) * (0.72 + 0.28 * np.cos(np.pi * along))
     light = 0.35 + 0.65 * light * np.where(up, tones[0][numbers], tones[1][numbers])
     yarns = np.float32([(0.66, 0.61, 0.55), (0.46, 0.45, 0.47)])
     yarns *= rng.normal(1, 0.02, (2, 1)).astype(np.float32)

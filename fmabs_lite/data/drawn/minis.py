@@ -47,6 +47,14 @@ class Amounts:
     frames: int | None = None  # of each clip; None: as long as the script says
 
 
+def edition() -> str:
+    """What the pixels depend on, as a name: this code, and the libraries that draw and pack.
+
+    Other versions of these draw some lines and letters differently, and numbers with them.
+    """
+    return f"v{VERSION}-numpy{np.__version__}-opencv{cv2.__version__}"
+
+
 def draw_minis(root: Path, seed: int = 0, progress: bool = False) -> None:
     """Draw the five data sets into the folder `root`, which is made if need be.
 

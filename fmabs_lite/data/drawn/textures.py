@@ -125,7 +125,8 @@ def woven(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     floats = rng.integers(1, 4)  # crossings that a thread passes over; 1 is plain weave, else twill
     over = (np.floor(u) + np.floor(v)) % (floats + 1) < floats
     dark = rng.uniform(0.2, 0.6)
-    along = np.sqrt(np.sin(np.pi * np.where(over, u % 1, v % 1)))
+    bulge = np.maximum(np.sin(np.pi * np.where(over, u % 1, v % 1)), 0)  # rounding: below 0
+    along = np.sqrt(bulge)
     return np.where(over[..., None], warp, weft) * (dark + (1 - dark) * along)[..., None]
 
 
