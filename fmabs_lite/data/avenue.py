@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from fmabs_lite.data.clips import Clip, cached, find_beside, find_clips, find_folder, load_frames
-from fmabs_lite.data.files import number_in, resize_mask
+from fmabs_lite.data.files import number_in
 from fmabs_lite.data.folder import DataError, listing
+from fmabs_lite.data.masks import shrink_masks
 
 LABEL_SETS = ("masks", "intervals")
 MASK_FOLDERS = ("ground_truth_demo/testing_label_mask", "testing_label_mask")
@@ -80,7 +81,7 @@ class Avenue:
         masks = cached(
             [path],
             f"masks {tuple(self.size)}",
-            lambda: np.stack([resize_mask(mask, self.size) for mask in read_masks(path)]),
+            lambda: shrink_masks(read_masks(path), self.size, path),
         )
         frames = load_frames(video, self.size, self.grey)
         if len(frames) != len(masks):

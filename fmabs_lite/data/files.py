@@ -1,27 +1,80 @@
-"""Reading single image files, with an error that names the file when that fails."""
+"""Reading single files of a data set, with an error that names the file when that fails."""
 
 import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 
 from fmabs_lite.data.folder import DataError, listing
 
+Item, Got = TypeVar("Item"), TypeVar("Got")
+Key = TypeVar("Key", bound=Hashable)
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-LOSSY = {".jpg", ".jpeg"}
+OTHER_PICTURES = {".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".pgm", ".ppm", ".pnm", ".exr",
+                  ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".psd"}  # fmt: skip
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-NEARLY_ALL = 0.95  # of a picture: a mask that covers as much is taken to be inverted
+NAMED = 5  # files that a message names before it only counts
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files in `folder`, sorted by name; see `listing` for what is left out."""
-    return [path for path in listing(folder) if is_image(path)]
+    """The image files in `folder`, sorted by name; see `listing` for what is left out.
+
+    Raises DataError for a picture in a format that is not read: left out, it would be missed by
+    nobody. A file that is no picture, such as a licence, is left out.
+    """
+    files = [path for path in listing(folder) if not path.is_dir()]
+    if other := [path for path in files if path.suffix.lower() in OTHER_PICTURES]:
+        raise DataError(
+            f"{listed(other)}: pictures in this format are not read. Convert them to PNG, or move "
+            "them elsewhere."
+        )
+    return [path for path in files if is_image(path)]
 
 
 def is_image(path: Path) -> bool:
     """Whether a file is of a format that is read, by its name."""
     return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def listed(paths: Sequence[Any], most: int = NAMED) -> str:
+    """The first of some paths or names, in words."""
+    more = f" and {len(paths) - most} more" if len(paths) > most else ""
+    return ", ".join(map(str, paths[:most])) + more
+
+
+def keyed(paths: Iterable[Path], key: Callable[[Path], Key]) -> dict[Key, Path]:
+    """The paths by what `key` makes of each, such as a number, in its order.
+
+    Raises DataError naming both where it makes the same of two: one of them would be lost.
+    """
+    found: dict[Key, Path] = {}
+    for path in paths:
+        other = found.setdefault(key(path), path)
+        if other != path:
+            raise DataError(
+                f"{other} and {path} stand for the same ({key(path)}). Remove the one that does "
+                "not belong there, or give it a name of its own."
+            )
+    return dict(sorted(found.items()))
+
+
+def each(read: Callable[[Item], Got], items: Iterable[Item]) -> Iterator[Got]:
+    """`read(item)` in turn; where some cannot be read, one DataError at the end names them all."""
+    faults = []
+    for item in items:
+        try:
+            got = read(item)
+        except DataError as error:
+            faults.append(str(error))
+            continue
+        if not faults:  # else nobody will see it
+            yield got
+    if faults:
+        more = [f"... and {len(faults) - NAMED} more files."] if len(faults) > NAMED else []
+        raise DataError("\n".join(faults[:NAMED] + more))
 
 
 def frame_files(folder: Path) -> list[Path]:
@@ -57,29 +110,49 @@ def number_in(name: str, path: Path) -> int:
 def read_image(path: Path, grey: bool = False) -> np.ndarray:
     """Read an image as uint8, (H, W) if `grey`, else (H, W, 3) in the order red, green, blue.
 
-    Raises DataError if the file cannot be decoded or breaks off early.
+    Raises DataError if the file cannot be decoded, breaks off early, or has more than 8 bits: by
+    which number to divide those is known of the camera, not of one picture.
     """
-    image = decoded(path, cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
+    flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
+    image = decoded(path, flag | cv2.IMREAD_ANYDEPTH, cv2.IMREAD_UNCHANGED)
+    if image.dtype != np.uint8:
+        raise DataError(
+            f"{path} holds values of type {image.dtype} up to {image.max():g}, and pictures are "
+            "read with 8 bits, 0 to 255. Divide all pictures of the set by the same number (4 if "
+            "the camera has 10 bits, 16 if 12, 256 if 16) and save them as uint8."
+        )
     return image if grey else image[..., ::-1]
 
 
-def decoded(path: Path, flag: int) -> np.ndarray:
-    """The pixels of a file as OpenCV decodes them. Errors: see `read_image`."""
-    data = path.read_bytes()
+def decoded(path: Path, *flags: int) -> np.ndarray:
+    """The pixels of a file as OpenCV decodes them with the first of `flags` that works.
+
+    Raises DataError if none does, or if the file breaks off early.
+    """
+    data = read_bytes(path)
     # OpenCV only warns of a JPEG that breaks off, and fills the rest with grey.
     cut_off = data.startswith(JPEG_START) and not jpeg_ends(data)
-    image = None
-    if data and not cut_off:
+    for flag in flags if data and not cut_off else ():
         try:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
         except cv2.error:
-            image = None
-    if image is None:
+            continue
+        if image is not None:
+            return image
+    raise DataError(
+        f"{path} cannot be read as an image ({len(data)} bytes): it is damaged, was not copied in "
+        "full, or is of a rare kind. Get this file again, or convert it to PNG."
+    )
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a file. Raises DataError where the system does not give it out."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
         raise DataError(
-            f"{path} cannot be read as an image ({len(data)} bytes): it is damaged or was not "
-            f"copied in full. Get this file again."
-        )
-    return image
+            f"{path} cannot be read: {error.strerror}. Check that it is there and yours to read."
+        ) from error
 
 
 def jpeg_ends(data: bytes) -> bool:
@@ -93,40 +166,22 @@ def jpeg_ends(data: bytes) -> bool:
     return False
 
 
-def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Read a mask as bool (H, W): anything above zero is a defect, whatever the file's depth.
+def read_mat(path: Path, name: str, what: str, load: Callable[[Path], dict]) -> Any:
+    """What `load` of scipy.io finds under `name` in a MATLAB file.
 
-    Grey levels, class numbers and colours all count, of 1, 8 or 16 bits. Where transparency varies
-    and colour does not, the mask is what can be seen at all. A JPEG blurs the edges of a mask, so
-    of that only what is above half of its largest value counts.
-
-    Args:
-        size: (H, W) of the mask's image.
-    Raises:
-        DataError: if the file cannot be read, is of another size, or says of a defective picture
-            that nothing of it is a defect, or nearly everything, as an inverted mask does.
+    `what` says what file of which set it is, for the message. Raises DataError.
     """
-    levels = decoded(path, cv2.IMREAD_UNCHANGED)
-    if levels.ndim == 3 and levels.shape[2] == 4:
-        colour, alpha = levels[..., :3], levels[..., 3]
-        varied = (colour != colour[:1, :1]).any()
-        levels = colour.max(axis=2) * (alpha > 0) if varied or alpha.min() else alpha
-    elif levels.ndim == 3:
-        levels = levels.max(axis=2)
-    mask = levels > (levels.max() / 2 if path.suffix.lower() in LOSSY else 0)
-    if mask.shape != tuple(size):
+    try:
+        return load(path)[name]
+    except NotImplementedError as error:  # so SciPy answers to HDF
         raise DataError(
-            f"{path} is {mask.shape[0]} x {mask.shape[1]} pixels, its image is {size[0]} x "
-            f"{size[1]}. A mask must have its image's size: get both from one source."
-        )
-    share = mask.mean()
-    if not mask.any() or share > NEARLY_ALL:
-        what = f"covers {share:.0%} of it, as an inverted one does" if share else "is empty"
+            f"{path} is saved in MATLAB's format 7.3, which is not read. In MATLAB, load it and "
+            f"save it again: save('{path.name}', '{name}', '-v7')."
+        ) from error
+    except Exception as error:  # many kinds for a damaged file
         raise DataError(
-            f"{path} is the mask of a defective picture and {what}. Mark the defect with values "
-            "above 0 and everything else with 0, or move the picture to the normal ones."
-        )
-    return mask
+            f"{path} is not {what}: it is damaged or of another version. Get it again."
+        ) from error
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -136,16 +191,3 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     shrinks = image.shape[0] >= size[0] and image.shape[1] >= size[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(np.ascontiguousarray(image), (size[1], size[0]), interpolation=how)
-
-
-def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
-    """Resize a mask (H, W) to a bool array: average over each new pixel's area, then >= 0.5.
-
-    A new pixel is anomalous when at least half of it was. `size` is (H, W), or one number for
-    a square. Any value above half of the mask's largest counts as anomalous, so masks of 0 and
-    1, of 0 and 255, and those stored as JPEG read the same. Chapter 01 compares this rule with
-    truncation and > 0.
-    """
-    size = (size, size) if isinstance(size, int) else size
-    binary = (mask > mask.max() / 2).astype(np.float32)
-    return resize(binary, size) >= 0.5

@@ -6,6 +6,7 @@
 """
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fmabs_lite.data.files import image_files, read_image, read_mask, resize, resize_mask
+from fmabs_lite.data.files import each, image_files, keyed, read_image, resize
 from fmabs_lite.data.folder import DataError, listing
+from fmabs_lite.data.masks import (
+    read_mask,
+    refuse_inverted_set,
+    resize_mask,
+    seems_inverted,
+    tell_lost,
+)
 
 __all__ = ["Images", "MVTecAD", "resize_mask"]
 
@@ -38,6 +46,38 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+def read_pairs(
+    pairs: Sequence[tuple[Path, Path | None]], size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Images uint8 (N, 3, H, W) and masks bool (N, H, W), each at `size` = (H, W).
+
+    A pair is an image and its mask, or None where nothing is wrong. Warns of masks in which
+    shrinking leaves no pixel. Raises DataError naming all files that cannot be read, and for
+    masks that seem inverted.
+    """
+    images = torch.empty((len(pairs), 3, *size), dtype=torch.uint8)
+    masks = torch.zeros((len(pairs), *size), dtype=torch.bool)
+    inverted = 0
+
+    def read(pair: tuple[Path, Path | None]) -> tuple[np.ndarray, np.ndarray | None]:
+        image = read_image(pair[0])
+        return image, None if pair[1] is None else read_mask(pair[1], image.shape[:2])
+
+    for number, (image, mask) in enumerate(each(read, pairs)):
+        small = resize(image, size).transpose(2, 0, 1)
+        images[number] = torch.from_numpy(np.ascontiguousarray(small))
+        if mask is not None:
+            masks[number] = torch.from_numpy(resize_mask(mask, size))
+            inverted += seems_inverted(mask)
+    masked = [path for _, path in pairs if path is not None]
+    if masked:
+        refuse_inverted_set(inverted, len(masked), masked[0].parents[1])
+    marked = torch.tensor([path is not None for _, path in pairs], dtype=torch.bool)
+    # The nearest folder's own name only: a warning may be published with a page.
+    tell_lost(marked, masks, [f"{p.parent.name}/{p.name}" if p else "" for _, p in pairs])
+    return images, masks
 
 
 class MVTecAD:
@@ -65,12 +105,12 @@ class MVTecAD:
 
     @cached_property
     def train(self) -> Images:
-        """The sound images to learn from."""
+        """The normal images to learn from."""
         return self._read([(path, None) for path in self._images("train/good")])
 
     @cached_property
     def test(self) -> Images:
-        """Sound and defective images with their masks."""
+        """Normal and defective images with their masks."""
         folder = self.folder / "test"
         found = listing(folder) if folder.is_dir() else []
         defects = [path.name for path in found if path.is_dir()]
@@ -93,7 +133,8 @@ class MVTecAD:
 
     def _masks(self, defect: str, images: list[Path]) -> list[Path]:
         folder = self.folder / "ground_truth" / defect
-        masks = {_image_stem(path): path for path in image_files(folder)} if folder.is_dir() else {}
+        masks = keyed(image_files(folder), _image_stem) if folder.is_dir() else {}
+        keyed(images, lambda path: path.stem)  # of two images, whose would the mask be?
         for image in images:
             if image.stem not in masks:
                 raise DataError(
@@ -118,15 +159,7 @@ class MVTecAD:
                 )
 
     def _read(self, pairs: list[tuple[Path, Path | None]]) -> Images:
-        images = torch.empty((len(pairs), 3, self.size, self.size), dtype=torch.uint8)
-        masks = torch.zeros((len(pairs), self.size, self.size), dtype=torch.bool)
-        for number, (path, mask_path) in enumerate(pairs):
-            image = read_image(path)
-            small = resize(image, (self.size, self.size)).transpose(2, 0, 1)
-            images[number] = torch.from_numpy(np.ascontiguousarray(small))
-            if mask_path is not None:
-                mask = read_mask(mask_path, image.shape[:2])
-                masks[number] = torch.from_numpy(resize_mask(mask, self.size))
+        images, masks = read_pairs(pairs, (self.size, self.size))
         defects = [path.parent.name for path, _ in pairs]
         return Images(
             images=images,

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from fmabs_lite.data.clips import Clip, cached, find_clips, load_frames
-from fmabs_lite.data.files import frame_files, read_image, resize_mask
+from fmabs_lite.data.files import each, frame_files
 from fmabs_lite.data.folder import DataError
+from fmabs_lite.data.masks import read_marks, shrink_masks
 
 
 class UCSDPed2:
@@ -86,10 +87,10 @@ class UCSDPed2:
             )
 
         def shrink() -> np.ndarray:
-            return np.stack([resize_mask(read_image(path, grey=True), self.size) for path in files])
+            return shrink_masks(each(read_marks, files), self.size, folder)
 
         def label() -> np.ndarray:
-            return np.array([read_image(path, grey=True).any() for path in files], np.int8)
+            return np.array([mask.any() for mask in each(read_marks, files)], np.int8)
 
         labels = np.array(cached(files, "any pixel", label))
         return cached(files, f"masks {tuple(self.size)}", shrink), labels

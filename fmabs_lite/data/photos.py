@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from fmabs_lite.data.files import is_image, read_image, read_mask, resize, resize_mask
+from fmabs_lite.data.files import is_image, listed
 from fmabs_lite.data.folder import DataError, files_below
-from fmabs_lite.data.mvtec import Images
+from fmabs_lite.data.masks import read_marks
+from fmabs_lite.data.mvtec import Images, read_pairs
 
 MASK_ENDINGS = ("_mask", "_label", "_ground_truth", "_gt")
 FEWEST = 5  # normal pictures of which some can be held out
@@ -102,25 +103,11 @@ class Photos:
         return self._read(self._test)
 
     def _read(self, photos: list[Photo]) -> Images:
-        images = torch.empty((len(photos), 3, *self.size), dtype=torch.uint8)
-        masks = torch.zeros((len(photos), *self.size), dtype=torch.bool) if self.masked else None
-        wrong = []
-        for k, photo in enumerate(photos):
-            try:
-                picture = read_image(photo.path)
-                mask = read_mask(photo.mask, picture.shape[:2]) if photo.mask else None
-            except DataError as error:
-                wrong.append(str(error))
-                continue
-            small = resize(picture, self.size).transpose(2, 0, 1)
-            images[k] = torch.from_numpy(np.ascontiguousarray(small))
-            if mask is not None:
-                masks[k] = torch.from_numpy(resize_mask(mask, self.size))
-        if wrong:
-            raise DataError("\n".join(wrong))
+        images, masks = read_pairs([(photo.path, photo.mask) for photo in photos], self.size)
         defects = [photo.defect for photo in photos]
         labels = torch.tensor([int(defect != "good") for defect in defects])
-        return Images(images, masks, labels, defects, [str(photo.path) for photo in photos])
+        names = [str(photo.path) for photo in photos]
+        return Images(images, masks if self.masked else None, labels, defects, names)
 
 
 def pictures(given: Pictures | None) -> tuple[list[Path], list[Path]]:
@@ -180,7 +167,7 @@ def shared_folders(one: Path, other: Path) -> int:
 def by_their_masks(paths: list[Path], masks: list[Path]) -> tuple[list[Path], list[Photo]]:
     """Normal pictures, and anomalous ones: those whose mask shows something."""
     belongs = matched(paths, masks)
-    shows = {path for path, mask in belongs.items() if read_image(mask, grey=True).any()}
+    shows = {path for path, mask in belongs.items() if read_marks(mask).any()}
     bad = [Photo(path, belongs[path], "anomalous") for path in paths if path in shows]
     return [path for path in paths if path not in shows], bad
 
@@ -225,9 +212,3 @@ def tell_skipped(paths: list[Path], what: str = "no pictures") -> None:
     if paths:
         warnings.warn(f"{len(paths)} files are {what} and were left out: {listed(paths)}.",
                       stacklevel=3)  # fmt: skip
-
-
-def listed(paths: Sequence[Path], most: int = 5) -> str:
-    """Some of the paths, in words."""
-    more = f" and {len(paths) - most} more" if len(paths) > most else ""
-    return ", ".join(map(str, paths[:most])) + more

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from fmabs_lite.data.clips import Clip, cached, find_beside, find_clips, find_folder, load_frames
-from fmabs_lite.data.files import resize_mask
 from fmabs_lite.data.folder import DataError, listing
+from fmabs_lite.data.masks import shrink_masks
 
 TITLE = "ShanghaiTech Campus (not the crowd-counting set of that name)"
 VIDEO_FOLDERS = {
@@ -119,7 +119,7 @@ class ShanghaiTech:
         return cached(
             [path],
             f"masks {tuple(self.size)}",
-            lambda: np.stack([resize_mask(mask, self.size) for mask in masks]),
+            lambda: shrink_masks(masks, self.size, path),
         )
 
 

@@ -312,6 +312,11 @@ def paint(path, value):
     assert cv2.imwrite(str(path), noise)  # does not pack well: worth resuming
 
 
+def outline(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.tri(40, 50, dtype=np.uint8) * 255)
+
+
 def film(path, frames):
     path.parent.mkdir(parents=True, exist_ok=True)
     size = frames[0].shape[1::-1]
@@ -348,7 +353,7 @@ def mvtec(server, tmp_path, monkeypatch):
         paint(root / f"{name}.png", 0)
     for k in range(2):
         paint(root / f"test/scratch_head/{k:03d}.png", k)
-        paint(root / f"ground_truth/scratch_head/{k:03d}_mask.png", k)
+        outline(root / f"ground_truth/scratch_head/{k:03d}_mask.png")
     one = Set("mvtec", root, pack(root, "screw.tar.xz"), tmp_path / "data")
     monkeypatch.setattr(SOURCES["mvtec"], "contents", {serve(server, one.packed): ("screw",)})
     monkeypatch.setattr(SOURCES["mvtec"], "counts", {"screw": (3, 3)})
@@ -391,7 +396,7 @@ def shanghaitech(server, tmp_path, monkeypatch):
 def avenue(server, tmp_path, monkeypatch):
     """One training and one test video of three frames, in two archives."""
     masks = np.empty((1, 3), object)
-    masks[:] = [[np.full((36, 64), k == 2, np.uint8) for k in range(3)]]
+    masks[:] = [[(k == 2) * np.tri(36, 64, dtype=np.uint8) for k in range(3)]]
     savemat(tmp_path / "1_label.mat", {"volLabel": masks})
     film(tmp_path / "01.avi", [np.full((36, 64, 3), 80 * k, np.uint8) for k in range(3)])
     members = {

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from fmabs_lite.data import DataError
-from fmabs_lite.data.files import jpeg_ends, read_image, read_mask
+from fmabs_lite.data.files import jpeg_ends, read_image
+from fmabs_lite.data.masks import read_marks, read_mask, refuse_inverted_set, seems_inverted
 
 TRUE = np.zeros((20, 24), bool)
 TRUE[4:12, 6:18] = True
@@ -69,7 +70,7 @@ def test_a_jpeg_blurs_edges_which_count_from_the_half(tmp_path):
 
 @pytest.mark.parametrize(("pixels", "match"), [
     (0 * TRUE, r"mask\.png is the mask of a defective picture and is empty"),
-    (255 * (np.arange(480).reshape(20, 24) > 4), "covers 99% of it, as an inverted one does"),
+    (255 * (np.arange(480).reshape(20, 24) > 4), "covers 99% of its picture, as an inverted"),
 ])  # fmt: skip
 def test_a_mask_that_cannot_be_meant_is_refused(tmp_path, pixels, match):
     path = written(tmp_path / "mask.png", pixels.astype(np.uint8))
@@ -81,6 +82,60 @@ def test_a_mask_of_another_size_is_refused(tmp_path):
     path = written(tmp_path / "mask.png", 255 * TRUE.astype(np.uint8))
     with pytest.raises(DataError, match="20 x 24 pixels, its image is 20 x 25"):
         read_mask(path, (20, 25))
+
+
+def test_lossy_files_are_known_by_their_content_not_by_their_name(tmp_path):
+    from PIL import Image
+
+    noisy = Image.fromarray(255 * TRUE.astype(np.uint8)).convert("RGB")
+    for kind, options in (("JPEG", {"quality": 50}), ("WEBP", {"quality": 20})):
+        noisy.save(tmp_path / "mask.png", kind, **options)
+        assert (cv2.imread(str(tmp_path / "mask.png"), 0)[~TRUE] > 0).any(), "nothing is tested"
+        assert np.array_equal(read_mask(tmp_path / "mask.png", TRUE.shape), TRUE)
+
+
+def test_a_jpeg_of_two_grey_levels_keeps_both(tmp_path):
+    levels = np.zeros((64, 64), np.uint8)
+    levels[8:24, 8:24], levels[40:56, 40:56] = 100, 255
+    mask = read_mask(written(tmp_path / "mask.jpg", levels), levels.shape)
+    assert np.array_equal(mask, levels > 0)
+
+
+def test_a_palette_whose_colours_contradict_its_numbers_is_refused(tmp_path):
+    from PIL import Image
+
+    indexed = Image.fromarray(TRUE.astype(np.uint8), mode="P")
+    indexed.putpalette([255, 255, 255, 0, 0, 0])  # 1, the defect, is black
+    indexed.save(tmp_path / "mask.png")
+    indexed.putpalette([200, 200, 200, 255, 0, 0])  # no black at all: the numbers tell
+    indexed.save(tmp_path / "colours.png")
+    assert np.array_equal(read_mask(tmp_path / "colours.png", TRUE.shape), TRUE)
+    with pytest.raises(DataError, match="palette in which black is not colour 0"):
+        read_mask(tmp_path / "mask.png", TRUE.shape)
+
+
+def test_a_float_mask_counts_what_is_above_zero(tmp_path):
+    path = written(tmp_path / "mask.tif", 0.01 * TRUE.astype(np.float32))
+    assert np.array_equal(read_mask(path, TRUE.shape), TRUE)
+
+
+def test_a_tiff_of_16_bits_a_colour_counts_what_is_above_zero(tmp_path):
+    path = written(tmp_path / "mask.tif", np.dstack(3 * [TRUE.astype(np.uint16)]))
+    assert np.array_equal(read_mask(path, TRUE.shape), TRUE)
+
+
+def test_the_mask_of_a_normal_frame_may_be_empty(tmp_path):
+    assert not read_marks(written(tmp_path / "mask.png", 0 * TRUE.astype(np.uint8))).any()
+
+
+def test_inverted_masks_of_large_defects_are_known_by_the_set():
+    assert seems_inverted(~TRUE) and not seems_inverted(TRUE)
+    large = np.ones((20, 24), bool)
+    large[:3] = False  # most of the picture, but not its upper corners
+    assert not seems_inverted(large)
+    refuse_inverted_set(1, 2, "bent")  # one large defect among others is no proof
+    with pytest.raises(DataError, match="2 of the 3 masks in bent cover more than half"):
+        refuse_inverted_set(2, 3, "bent")
 
 
 def jpeg() -> bytes:

@@ -25,7 +25,7 @@ def save(path, image):
 
 @pytest.fixture
 def root(tmp_path):
-    """Category 'bolt': 3 sound to train on; 1 sound, 2 bent, 1 cut to test on."""
+    """Category 'bolt': 3 normal to train on; 1 normal, 2 bent, 1 cut to test on."""
     bolt = tmp_path / "bolt"
     for number in range(3):
         save(bolt / f"train/good/{number:03d}.png", picture(10 * number))
@@ -102,6 +102,42 @@ def test_resize_mask_equals_block_averages(seed, factor, height, width, density)
     assert np.array_equal(resize_mask(mask, (height, width)), 2 * counts >= factor**2)
 
 
+def test_masks_that_vanish_by_shrinking_are_told_and_stay_anomalous(root):
+    mask = picture(0, channels=1)
+    mask[4, 4] = 255
+    save(root / "bolt/ground_truth/bent/001_mask.png", mask)
+    with pytest.warns(UserWarning, match=r"1 of 3 masks .* at 20 x 20 .*: bent/001_mask.png\. The"):
+        test = MVTecAD(root, "bolt", size=20).test
+    assert test.labels.tolist() == [1, 1, 1, 0]
+    assert test.masks.sum((1, 2)).tolist() == [200, 0, 200, 0]
+
+
+def test_a_16_bit_mask_marks_the_pixels_that_it_marks(root):
+    mask = np.zeros((40, 40), np.uint16)
+    mask[:20] = 255
+    save(root / "bolt/ground_truth/bent/001_mask.png", mask)
+    assert MVTecAD(root, "bolt", size=20).test.masks.sum((1, 2)).tolist() == [200, 200, 200, 0]
+
+
+@pytest.mark.parametrize(("ending", "pixels"), [
+    ("png", np.full((40, 40), 1023, np.uint16)), ("tif", np.full((40, 40), 1023, np.uint16)),
+    ("tif", np.full((40, 40), 1023, np.float32)), ("tif", np.full((40, 40), 1023, np.int32)),
+])  # fmt: skip
+def test_a_picture_of_more_than_8_bits_is_refused_with_its_largest_value(root, ending, pixels):
+    save(root / f"bolt/train/good/009.{ending}", pixels)
+    with pytest.raises(DataError, match=rf"009.{ending} .*{pixels.dtype} up to 1023.*16 if 12"):
+        _ = MVTecAD(root, "bolt", size=20).train
+
+
+def test_one_bit_and_webp_are_read(root):
+    half = np.zeros((40, 40), np.uint8)
+    half[:20] = 255
+    assert cv2.imwrite(str(root / "bolt/train/good/000.png"), half, [cv2.IMWRITE_PNG_BILEVEL, 1])
+    save(root / "bolt/train/good/003.webp", picture(77))
+    images = MVTecAD(root, "bolt", size=20).train.images
+    assert images[0, 0, :, 0].tolist() == 10 * [255] + 10 * [0] and images[3].unique() == 77
+
+
 def test_categories_are_the_folders_with_a_train_folder(root):
     (root / "notes").mkdir()
     save(root / "anchor/train/good/0.png", picture(0))
@@ -163,7 +199,33 @@ def no_masks(bolt):
 
 
 def mask_of_another_size(bolt):
-    save(bolt / "ground_truth/bent/001_mask.png", picture(255, size=41, channels=1))
+    mask = picture(0, size=41, channels=1)
+    mask[:20] = 255
+    save(bolt / "ground_truth/bent/001_mask.png", mask)
+
+
+def mask_in_two_files(bolt):
+    shutil.copy(bolt / "ground_truth/bent/001_mask.png", bolt / "ground_truth/bent/001.png")
+
+
+def image_in_two_files(bolt):
+    save(bolt / "test/bent/001.jpg", picture(9))
+
+
+def inverted_masks(bolt):
+    for path in (bolt / "ground_truth").rglob("*.png"):
+        mask = picture(255, channels=1)
+        mask[10:20, 10:30] = 0
+        save(path, mask)
+
+
+def three_broken_files(bolt):
+    for name in ("test/good/000.png", "test/bent/000.png", "ground_truth/bent/001_mask.png"):
+        (bolt / name).write_bytes(b"broken")
+
+
+def picture_in_another_format(bolt):
+    (bolt / "train/good/phone.HEIC").write_bytes(b"a picture")
 
 
 @pytest.mark.parametrize(
@@ -180,6 +242,11 @@ def mask_of_another_size(bolt):
         (image_without_mask, r"bent/001.png is anomalous.*no mask.*001_mask.png.*Add the mask"),
         (no_masks, r"test/bent/000.png is anomalous.*no mask"),
         (mask_of_another_size, r"001_mask.png is 41 x 41.*its image is 40 x 40"),
+        (mask_in_two_files, r"bent/001.png and .*bent/001_mask.png stand for the same"),
+        (image_in_two_files, r"bent/001.jpg and .*bent/001.png stand for the same"),
+        (inverted_masks, r"3 of the 3 masks in .* cover more than half.*as inverted ones do"),
+        (three_broken_files, r"(?s)bent/000.png .*\n.*bent/001_mask.png .*\n.*good/000.png "),
+        (picture_in_another_format, r"good/phone.HEIC: pictures in this format are not read"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_path_and_a_remedy(root, damage, says):
