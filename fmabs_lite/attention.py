@@ -7,7 +7,10 @@ multiplies Fea_S. They differ in what M can tell apart: channels, places, or bot
 import torch
 from torch import Tensor, nn
 
+from fmabs_lite.recipe import recorded
 
+
+@recorded()
 class ChannelAttention(nn.Module):
     """Which channels disagree (FMABS Fig. 2a, chapter 05).
 
@@ -35,6 +38,7 @@ class ChannelAttention(nn.Module):
         return self.excite(self.squeeze(mean).relu()).sigmoid()[:, :, None, None]
 
 
+@recorded()
 class SpatialAttention(nn.Module):
     """Which places disagree (FMABS Fig. 2b, chapter 06).
 
@@ -56,6 +60,7 @@ class SpatialAttention(nn.Module):
         return self.conv(torch.cat(maps, dim=1)).sigmoid()
 
 
+@recorded()
 class SpatioChannelAttention(nn.Module):
     """The disagreement itself becomes the mask: M = σ(D(ReLU(E(Fea_I)))) (FMABS eq. 2, chapter 07).
 

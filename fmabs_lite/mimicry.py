@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fmabs_lite.detector import Detector, Prepared, refuse_no_detector
+from fmabs_lite.recipe import recorded
 from fmabs_lite.scoring import enlarge, feature_score, hybrid_score, standardise
 from fmabs_lite.taps import Teacher, choices, first_tensor, layer, refuse_shared, with_first_tensor
 
@@ -46,6 +47,7 @@ def refined(fea_s: Tensor, m: Tensor, refine: str = "product") -> Tensor:
     return fea_s * m if refine == "product" else fea_s * (1 + m)
 
 
+@recorded()
 class Boosted(Detector):
     """Any detector that also mimics a teacher, and attends to where it fails (FMABS eq. 1 to 6).
 

@@ -1,17 +1,30 @@
 """One file for a trained system, and what it says about a picture (the last chapter)."""
 
-from collections.abc import Mapping
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fmabs_lite
 from fmabs_lite.detector import Detector
 from fmabs_lite.loading import to_float
+from fmabs_lite.recipe import made, recipe_of, strangers
 from fmabs_lite.scoring import moments
+from fmabs_lite.taps import digest
 from fmabs_lite.training import best_device, collect
+
+FORMAT = 1  # of a file
+MARK = "fmabs_lite"  # what a file's JSON stands under
+FACTS = ("size", "statistics", "sigma", "threshold", "leading")  # of a system, beside the detector
 
 
 @dataclass
@@ -22,12 +35,14 @@ class System:
     map. A detector without maps has its S_total for a score. Map and score of a `Boosted` with λ
     are those of eq. 6; λ is its `score_weight`.
 
-    detector: trained, a `Boosted` or any other `Detector`.
-    size: height and width of the pictures it is shown.
-    statistics: mean and standard deviation of each raw part on normal training images, by name
-        ("S_fea", "S_o", "map_fea", "map_o"); only a `Boosted` with λ needs them.
-    sigma: of the Gaussian that smooths a map, in pixels.
-    threshold: the score above which a picture is anomalous, or None while there is none.
+    Args:
+        detector: trained, a `Boosted` or any other `Detector`.
+        size: height and width of the pictures it is shown.
+        statistics: mean and standard deviation of each raw part on normal training images, by
+            name ("S_fea", "S_o", "map_fea", "map_o"); only a `Boosted` with λ needs them.
+        sigma: of the Gaussian that smooths a map, in pixels.
+        threshold: the score above which a picture is anomalous, or None while there is none.
+        leading: what stands before height and width: (3,) colours, or (5, 1) for five grey frames.
     """
 
     detector: Detector
@@ -35,6 +50,7 @@ class System:
     statistics: dict[str, tuple[float, float]] = field(default_factory=dict)
     sigma: float = 0.0
     threshold: float | None = None
+    leading: tuple[int, ...] = (3,)
 
     @classmethod
     def of(cls, detector: Detector, train: Tensor, sigma: float = 0.0) -> "System":
@@ -44,7 +60,8 @@ class System:
             known = collect(detector, train)
             used = [name for name in known if name.partition("_")[2] in ("o", "fea")]
             statistics = {name: tuple(map(float, moments(known[name]))) for name in used}
-        return cls(detector, tuple(train[:1].shape[-2:]), statistics, sigma)
+        *leading, height, width = train[:1].shape[1:]
+        return cls(detector, (height, width), statistics, sigma, leading=tuple(leading))
 
     def judge(self, images: Tensor, batch_size: int = 32) -> tuple[np.ndarray, np.ndarray | None]:
         """Score pictures of the system's size, uint8 (N, …, H, W).
@@ -69,6 +86,138 @@ class System:
                 scores.append(score.cpu().numpy())
                 maps += [] if where is None else [where.cpu().numpy()]
         return np.concatenate(scores), np.concatenate(maps) if maps else None
+
+
+def save(system: System, path: str | Path) -> None:
+    """Write a system to one file of safetensors: weights, also the teacher's, and all else in JSON.
+
+    Nothing in it is code. The file is written whole or not at all.
+    """
+    tensors = {
+        f"{part}/{name}": value.detach().cpu().contiguous().clone()
+        for part, network in networks(system.detector).items()
+        for name, value in network.state_dict().items()
+    }
+    facts = {name: getattr(system, name) for name in FACTS} | {
+        "format": FORMAT,
+        "versions": {"fmabs_lite": fmabs_lite.__version__, "torch": torch.__version__},
+        "detector": recipe_of(system.detector),
+        "sha256": digest(tensors).hex(),
+        "lam": getattr(system.detector, "score_weight", None),  # it may have been set since
+        "probe": probe(system),
+    }
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, {MARK: json.dumps(facts, allow_nan=False)})
+    os.replace(partial, path)
+
+
+def load(path: str | Path, build: Callable[[], Detector] | None = None) -> System:
+    """The system in a file that `save` wrote, on the CPU and ready to judge.
+
+    Args:
+        build: makes the detector, untrained; needed when a class in it is not this package's. It
+            must make what was saved: the same classes with the same arguments.
+    Raises:
+        ValueError: when the file is damaged or another one, `build` is missing or makes another
+            detector, or the system does not score as it did when it was saved.
+    """
+    facts, tensors = read(Path(path))
+    if build is None and (unknown := strangers(facts["detector"])):
+        raise ValueError(
+            f"{path} holds {unknown[0]}, which fmabs_lite cannot make. Give a function that makes "
+            "the same detector, untrained: load(path, build=lambda: Boosted(…))."
+        )
+    detector = made(facts["detector"]) if build is None else build()
+    fill(detector, tensors, path)
+    if hasattr(detector, "score_weight"):
+        detector.score_weight = facts["lam"]
+    given = {name: facts[name] for name in FACTS}
+    for name in ("size", "leading"):
+        given[name] = tuple(given[name])
+    given["statistics"] = {name: tuple(pair) for name, pair in given["statistics"].items()}
+    system = System(detector.eval(), **given)
+    found = probe(system)
+    if not np.allclose(found, facts["probe"], rtol=1e-3, atol=1e-8):  # other CPUs round else
+        raise ValueError(
+            f"The system in {path} scores {found} where it scored {facts['probe']} when it was "
+            "saved, so the detector is built otherwise. Check the arguments in build."
+        )
+    return system
+
+
+def read(path: Path) -> tuple[dict, dict[str, Tensor]]:
+    """What a file says, and its tensors. Raises a ValueError if `save` did not write it so."""
+    try:
+        with safe_open(path, "pt") as file:
+            about = (file.metadata() or {}).get(MARK)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged, or not a file that `save` wrote ({error}).") from None
+    if about is None:
+        raise ValueError(f"{path} holds weights and no system. Give a file that `save` wrote.")
+    facts = json.loads(about)
+    if facts["format"] != FORMAT:
+        raise ValueError(
+            f"{path} was written by fmabs_lite {facts['versions']['fmabs_lite']} in format "
+            f"{facts['format']}; this one reads format {FORMAT}. Install that version."
+        )
+    if digest(tensors).hex() != facts["sha256"]:
+        raise ValueError(f"{path} is damaged: its weights are not those that were saved.")
+    return facts, tensors
+
+
+def networks(detector: Detector) -> dict[str, nn.Module]:
+    """The networks whose weights a file holds: first the frozen ones, then the detector."""
+    inside = [(path, m) for path, m in detector.named_modules() if isinstance(m, Detector)]
+    frozen = {f"{path}.{name}": network for path, m in inside for name, network in
+              m.frozen().items()}  # fmt: skip
+    return frozen | {"detector": detector}
+
+
+def fill(detector: Detector, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Load a file's weights; a ValueError if they do not fit."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        part, _, rest = name.partition("/")
+        parts.setdefault(part, {})[rest] = value
+    here = networks(detector)
+    try:
+        if set(here) != set(parts):
+            raise ValueError(f"it has {', '.join(here)}, the file {', '.join(parts)}")
+        for part, network in here.items():
+            network.load_state_dict(parts[part])
+    except (RuntimeError, ValueError) as error:
+        told = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(
+            f"The detector that was built does not fit {path}: {told}. Build it with the "
+            "arguments that it had when it was saved."
+        ) from error
+
+
+@torch.no_grad()
+def probe(system: System) -> list[float]:
+    """Mean and maximum of each raw part for two made-up pictures, by which a detector is known.
+
+    On the CPU: a GPU's TF32 moves a small S_fea by a percent, as another layer might.
+    """
+    detector, drawn = system.detector, torch.Generator().manual_seed(0)
+    coarse = torch.rand(2, math.prod(system.leading), 4, 4, generator=drawn)
+    smooth = F.interpolate(coarse, tuple(system.size), mode="bilinear", align_corners=False)
+    images = (255 * smooth).byte().view(2, *system.leading, *system.size)
+    modes = [(module, module.training) for module in detector.modules()]
+    device = next(detector.parameters(), images).device
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(0)  # nothing is drawn in scoring, by rights
+            detector.cpu().eval()
+            parts = detector.score(detector.prepare(to_float(images, torch.device("cpu"))))
+    finally:
+        detector.to(device)
+        for module, mode in modes:
+            module.training = mode
+    found = [parts[name].double().reshape(2, -1) for name in sorted(parts)]
+    return torch.cat([torch.cat([part.mean(dim=1), part.amax(dim=1)]) for part in found]).tolist()
 
 
 class Scorer(nn.Module):

@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -160,11 +160,16 @@ def memory_of(network: nn.Module) -> dict[str, Tensor]:
 
 def fingerprint(network: nn.Module) -> Tensor:
     """SHA-256 of all that a network knows, uint8 (32,): names, shapes and values."""
+    return torch.frombuffer(bytearray(digest(network.state_dict())), dtype=torch.uint8)
+
+
+def digest(state: Mapping[str, Tensor]) -> bytes:
+    """SHA-256 of named tensors, in the order of their names."""
     total = hashlib.sha256()
-    for name, value in network.state_dict().items():
+    for name, value in sorted(state.items()):
         total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return torch.frombuffer(bytearray(total.digest()), dtype=torch.uint8)
+    return total.digest()
 
 
 def refuse_shared(student: nn.Module, teacher: nn.Module) -> None:

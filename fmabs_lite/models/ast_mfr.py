@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from fmabs_lite.detector import Detector
 from fmabs_lite.mimicry import inconsistency, one_for_each, refined
 from fmabs_lite.models.backbones import NETWORKS, Backbone
+from fmabs_lite.recipe import recorded
 from fmabs_lite.scoring import smooth
 
 STAGES = (1, 2, 3)
@@ -109,6 +110,7 @@ class Shown(NamedTuple):
     masks: list[Tensor | None]
 
 
+@recorded(teacher_weights=None, student_weights=None)
 class AstMfr(Detector):
     """A student of another build mimics three stages of a frozen teacher (chapter 14).
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fmabs_lite.detector import Detector, Prepared
+from fmabs_lite.recipe import recorded
 
 
 def down(c_in: int, c_out: int) -> nn.Sequential:
@@ -17,6 +18,7 @@ def up(c_in: int, c_out: int) -> nn.Sequential:
     return nn.Sequential(nn.ConvTranspose2d(c_in, c_out, 4, 2, 1), nn.BatchNorm2d(c_out), nn.ReLU())
 
 
+@recorded()
 class AutoEncoder(nn.Module):
     """Three strides of two down, a 1×1 bottleneck, and the same way up again (chapter 03).
 
@@ -49,6 +51,7 @@ class AutoEncoder(nn.Module):
         return self.decoder(self.bottleneck(self.encoder(x)))
 
 
+@recorded()
 class Reconstruction(Detector):
     """Give back the image that came in (chapter 03).
 
@@ -99,6 +102,7 @@ class Reconstruction(Detector):
         return output.float()
 
 
+@recorded()
 class Prediction(Reconstruction):
     """Predict what will change between the last two frames of a window (chapter 09).
 

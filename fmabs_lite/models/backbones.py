@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from fmabs_lite.data.folder import listing
+from fmabs_lite.recipe import recorded
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3  # (x − 127) / 128 of 0 … 255
@@ -76,6 +77,7 @@ NETWORKS = {
 }
 
 
+@recorded(weights=None)
 class Backbone(nn.Module):
     """Three features of a network, at strides 4, 8 and 16 (chapters 12 and 14).
 

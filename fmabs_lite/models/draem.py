@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from fmabs_lite.data.synthesis import Corrupted, corrupt
 from fmabs_lite.detector import Detector
 from fmabs_lite.models.blocks import block, double
+from fmabs_lite.recipe import recorded
 
 
 def narrow(c_in: int, c_out: int) -> nn.Sequential:
@@ -87,6 +88,7 @@ class Judge(nn.Module):
         return self.last(x)
 
 
+@recorded()
 class Pair(nn.Module):
     """Both networks: (B, 3, H, W) in [0, 1] to the repair (B, 3, H, W) and logits (B, 2, H, W)."""
 
@@ -115,6 +117,7 @@ def draw_weights(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 1, 0.02)
 
 
+@recorded(textures=None)
 class Draem(Detector):
     """Learn to repair and to find anomalies that were invented (chapter 10).
 

@@ -15,6 +15,7 @@ from fmabs_lite.data.flow import pixels
 from fmabs_lite.detector import Detector, Prepared
 from fmabs_lite.models.blocks import double
 from fmabs_lite.models.pkgnet import doubled, draw_kaiming, gradient_loss, strided
+from fmabs_lite.recipe import recorded
 
 # --- the memory, and the network that reconstructs flow --------------------------------------
 
@@ -49,6 +50,7 @@ def entropy(weights: Tensor) -> Tensor:
     return -(weights * (weights + 1e-12).log()).sum(dim=1).mean()
 
 
+@recorded()
 class FlowNet(nn.Module):
     """Flow to flow past three memories and two skips: (B, n, 2, s, s) to the same (chapter 17).
 
@@ -98,6 +100,7 @@ class FlowNet(nn.Module):
         return self.last(x).view_as(flows), said
 
 
+@recorded()
 class FlowMemory(Detector):
     """Stage one: reconstruct the flow of an object from memory (chapter 17).
 
@@ -296,6 +299,7 @@ class Predicted(NamedTuple):
     told: list[Tensor]
 
 
+@recorded()
 class Cvae(nn.Module):
     """Predict a frame from earlier ones and reconstructed flow, through a latent z (chapter 17).
 
@@ -342,6 +346,7 @@ class Given(NamedTuple):
     flow_error: Tensor
 
 
+@recorded()
 class Hf2vad(Detector):
     """Stage two: predict an object's frame, guided by flow from memory (chapter 17).
 

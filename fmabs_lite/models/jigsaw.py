@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fmabs_lite.detector import Detector
+from fmabs_lite.recipe import recorded
 
 SIDE = 3  # patches along each side of a spatial puzzle
 
@@ -41,6 +42,7 @@ def stage(c_in: int, c_out: int, pool: tuple[int, int, int]) -> nn.Sequential:
     )  # fmt: skip
 
 
+@recorded()
 class Solver(nn.Module):
     """Jigsaw's network: a 3-D trunk, and a head for each kind of puzzle (chapter 13).
 
@@ -77,6 +79,7 @@ def head(c_in: int, hidden: int, places: int) -> nn.Sequential:
     )  # fmt: skip
 
 
+@recorded()
 class Jigsaw(Detector):
     """Learn to undo shuffles of frames and of patches; what it cannot read is odd (chapter 13).
 

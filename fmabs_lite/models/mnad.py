@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from fmabs_lite.detector import Detector, Prepared
 from fmabs_lite.models.blocks import block, double
+from fmabs_lite.recipe import recorded
 from fmabs_lite.scoring import minmax
 from fmabs_lite.videos import psnr
 
@@ -91,6 +92,7 @@ class Memory(nn.Module):
         self.items = updated(query, self.items)
 
 
+@recorded()
 class MemoryNet(nn.Module):
     """MNAD's network: (B, c_in, H, W) to (B, c_out, H, W) in [-1, 1], and queries (chapter 11).
 
@@ -141,6 +143,7 @@ def widen(c_in: int, c_out: int) -> nn.Sequential:
     )
 
 
+@recorded()
 class Mnad(Detector):
     """Predict the next frame, or draw the same again, through a memory of sound frames (ch. 11).
 

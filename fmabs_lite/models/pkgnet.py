@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from fmabs_lite.detector import Detector, Prepared
 from fmabs_lite.models.blocks import double
 from fmabs_lite.models.prior import Prior
+from fmabs_lite.recipe import recorded
 
 
 def strided(c_in: int, c_out: int) -> nn.Sequential:
@@ -30,6 +31,7 @@ def doubled(c_in: int, c_out: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(c_in, c_out, 3, 2, padding=1, output_padding=1)
 
 
+@recorded()
 class CubeNet(nn.Module):
     """PKG-Net's auto-encoder: (B, c_in, H, W) to a frame (B, c_out, H, W) and k features (ch. 12).
 
@@ -104,6 +106,7 @@ def imitation(said: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
     return torch.stack([a.mean(dim=(1, 2)) for a in apart]).mean(dim=0)
 
 
+@recorded()
 class PkgNet(Detector):
     """Predict the last frame of a cube, and imitate a prior's features of it (chapter 12).
 

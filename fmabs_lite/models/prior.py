@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fmabs_lite.models.backbones import MEAN, NETWORKS, STD, normalised, pretrained
+from fmabs_lite.recipe import recorded
 from fmabs_lite.taps import Teacher
 
 # How it is built, and the layers that halve a picture three times and twice. A PKG-Net fits whose
@@ -63,6 +64,7 @@ class Prior:
         return [kept[path][0].float() for path in self.at]
 
 
+@recorded(weights=None)
 def imagenet(name: str = "resnet50", weights: Path | str | None = "", **options) -> Prior:
     """The network `name`, trained on ImageNet, as a prior (chapter 12).
 

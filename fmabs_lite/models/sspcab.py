@@ -7,9 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fmabs_lite.detector import Detector, Prepared
+from fmabs_lite.recipe import recorded
 from fmabs_lite.taps import first_tensor, layer, with_first_tensor
 
 
+@recorded()
 class SSPCAB(nn.Module):
     """Predict each position of a feature from the corners around it (Ristea et al., CVPR 2022).
 
@@ -41,6 +43,7 @@ class SSPCAB(nn.Module):
         return x * gate[..., None, None]
 
 
+@recorded()
 class WithSSPCAB(Detector):
     """Any detector with a block behind some layers that must predict their output (chapter 10).
 
