@@ -100,12 +100,10 @@ def ranges(server):
 # --- download ------------------------------------------------------------------------------
 
 
-def test_plain_download_is_recorded_and_not_repeated(server, tmp_path):
+def test_plain_download_is_not_repeated(server, tmp_path):
     server.files["/a.zip"] = PAYLOAD
     one = Archive("a.zip", (server.at + "/a.zip",))
     assert fetched(one, tmp_path) == PAYLOAD
-    entry = json.loads((tmp_path / "checksums.json").read_text())["a.zip"]
-    assert entry == {"sha256": DIGEST, "bytes": len(PAYLOAD), "known from": "first use"}
     assert os.listdir(tmp_path / "downloads") == ["a.zip"]  # no .part, no state left
     assert fetched(one, tmp_path) == PAYLOAD
     assert len(server.log) == 1
@@ -173,7 +171,11 @@ def test_what_was_recorded_at_first_use_is_compared(server, tmp_path):
     server.files["/a.zip"] = PAYLOAD
     one = Archive("a.zip", (server.at + "/a.zip",))
     fetched(one, tmp_path)
-    (tmp_path / "downloads" / "a.zip").unlink()
+    file = tmp_path / "downloads" / "a.zip"
+    archive.record(one, file, archive.sha256(file), tmp_path / "checksums.json")
+    entry = json.loads((tmp_path / "checksums.json").read_text())["a.zip"]
+    assert entry == {"sha256": DIGEST, "bytes": len(PAYLOAD), "known from": "first use"}
+    file.unlink()
     server.faults["/a.zip"] = ["alter"]
     with pytest.raises(FetchError, match="checksums.json"):
         fetched(one, tmp_path)

@@ -82,33 +82,41 @@ def recorded(checksums: Path) -> dict[str, dict]:
         raise FetchError(f"{checksums} is not JSON ({error}): delete it and run again") from error
 
 
-def check(archive: Archive, file: Path, checksums: Path) -> None:
-    """Compare `file` with the known SHA-256, or with the one recorded at first use.
+def check(archive: Archive, file: Path, checksums: Path) -> str:
+    """The SHA-256 of `file`, once compared with the known one or that of the first use.
 
-    Raises FetchError where they differ; otherwise the checksum stands in `checksums` afterwards.
+    Raises FetchError where they differ.
     """
-    ledger = recorded(checksums)
-    expected = archive.sha256 or ledger.get(archive.name, {}).get("sha256", "")
+    expected = archive.sha256 or recorded(checksums).get(archive.name, {}).get("sha256", "")
     found = sha256(file)
     if expected and found != expected:
         source = "the package's list" if archive.sha256 else str(checksums)
         raise FetchError(
             f"{file} is not the file it should be: SHA-256 {found}, expected {expected} ({source})"
         )
+    return found
+
+
+def record(archive: Archive, file: Path, digest: str, checksums: Path) -> None:
+    """Note the SHA-256 of an archive whose contents are in use; a refused one's would bar others.
+
+    What was noted at first use, later downloads of that name are compared with.
+    """
     entry = {
-        "sha256": found,
+        "sha256": digest,
         "bytes": file.stat().st_size,
         "known from": "the package's list" if archive.sha256 else "first use",
     }
-    write_text(checksums, json.dumps({**ledger, archive.name: entry}, indent=1) + "\n")
+    write_text(checksums, json.dumps({**recorded(checksums), archive.name: entry}, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write whole or not at all: a killed run never leaves half a file under `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text)
-    os.replace(fresh, path)
+    with disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(path.name + ".new")
+        fresh.write_text(text)
+        os.replace(fresh, path)
 
 
 # --- download ------------------------------------------------------------------------------
@@ -299,7 +307,10 @@ def remove_if_empty(folder: Path) -> None:
 
 # --- unpacking -----------------------------------------------------------------------------
 
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError)
+# RuntimeError: zipfile's word for a password, and for a compression that it does not know
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError)
+# of OSError: a decoder's complaint has no number, the others are of a file where a folder must be
+OWN_FAULTS = (None, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
 def unpack(archive: Path, into: Path) -> None:
@@ -307,26 +318,38 @@ def unpack(archive: Path, into: Path) -> None:
 
     Only plain files and folders are written, with this user's own permissions: the archive's
     modes are not applied (MVTec's folders are read-only, which breaks a later move), and links
-    never, so no file can land outside `into`.
+    never, so no file can land outside `into`. Names may have backslashes, as some Windows
+    programs write them.
 
     Raises FetchError for a member with an absolute name or `..`, a link, a device, and for an
-    archive that cannot be read.
+    archive that cannot be read, is damaged or encrypted; DiskFull where there is no room.
     """
     if into.exists():
         shutil.rmtree(into)  # left by a run that was killed while unpacking
     into.mkdir(parents=True)
-    members = _zip_members if zipfile.is_zipfile(archive) else _tar_members
     try:
-        for name, source in tqdm(members(archive), desc=f"unpacking {archive.name}", disable=None):
-            target = into / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with disk(target), source, target.open("wb") as file:
-                shutil.copyfileobj(source, file, CHUNK)
-    except BROKEN as error:
+        _write_members(archive, into)
+    except FetchError:
+        raise
+    except (*BROKEN, OSError) as error:
+        if getattr(error, "errno", None) not in OWN_FAULTS:
+            raise
         reason = str(error).partition("\n")[0]
         raise FetchError(
-            f"{archive} cannot be unpacked ({reason}): delete it and download it again"
+            f"{archive} cannot be unpacked ({reason}): delete it and download it again, or unpack "
+            "it with another program and pass the folder with --from"
         ) from error
+
+
+def _write_members(archive: Path, into: Path) -> None:
+    packed = zipfile.is_zipfile(archive)
+    members = _zip_members(archive, into) if packed else _tar_members(archive)
+    for name, source in tqdm(members, desc=f"unpacking {archive.name}", disable=None):
+        target = into / name.replace("\\", "/")
+        with disk(target), source:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as file:
+                shutil.copyfileobj(source, file, CHUNK)
 
 
 def _tar_members(archive: Path) -> Iterator[tuple[str, BinaryIO]]:
@@ -335,15 +358,17 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, BinaryIO]]:
             _refuse(archive, member.name, plain=member.isfile() or member.isdir())
             if member.isfile():
                 yield member.name, tar.extractfile(member)
+        while tar.fileobj.read(CHUNK):  # the checksum of a .gz comes at its very end
+            pass
 
 
-def _zip_members(archive: Path) -> Iterator[tuple[str, BinaryIO]]:
+def _zip_members(archive: Path, into: Path) -> Iterator[tuple[str, BinaryIO]]:
     with zipfile.ZipFile(archive) as packed:
-        need_space(archive.parent, sum(member.file_size for member in packed.infolist()))
+        need_space(into, sum(member.file_size for member in packed.infolist()))
         for member in packed.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)
             _refuse(archive, member.filename, plain=kind in (0, stat.S_IFREG, stat.S_IFDIR))
-            if not member.is_dir():
+            if not member.filename.endswith(("/", "\\")):
                 yield member.filename, packed.open(member)
 
 

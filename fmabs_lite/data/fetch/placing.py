@@ -14,7 +14,9 @@ from fmabs_lite.data.fetch.archive import (
     disk,
     download,
     need_space,
+    record,
     remove_if_empty,
+    sha256,
     unpack,
 )
 from fmabs_lite.data.folder import listing
@@ -22,8 +24,11 @@ from fmabs_lite.data.folder import listing
 
 def get(archive: Archive, wanted: Sequence[str], target: Path, data: Path) -> None:
     """Download `archive`, and move the folders named in `wanted` out of it into `target`."""
-    packed = download(archive, data / "downloads", data / "checksums.json")
+    clear_unpacked(data)
+    checksums = data / "checksums.json"
+    packed = download(archive, data / "downloads", checksums)
     take_packed(packed, archive.unpacked, wanted, target, data)
+    record(archive, packed, sha256(packed), checksums)
     packed.unlink()
     remove_if_empty(data / "downloads")
 
@@ -38,8 +43,9 @@ def take(
     if source.is_dir():
         place_found(source, wanted, target, how)
     elif source.is_file():
-        check(archive, source, data / "checksums.json")
+        digest = check(archive, source, data / "checksums.json")
         take_packed(source, archive.unpacked, wanted, target, data)
+        record(archive, source, digest, data / "checksums.json")
     else:
         raise FetchError(f"--from {source}: there is no such file or folder")
 
@@ -51,18 +57,25 @@ def take_packed(
 
     `unpacked` is the size of the contents in bytes, 0 where it is not known.
     """
-    beside = data / "downloads" / "unpacked"
-    need_space(data, max(unpacked, packed.stat().st_size))  # pictures and videos pack badly
-    unpack(packed, beside)
+    clear_unpacked(data)
+    size = max(unpacked, packed.stat().st_size)  # pictures and videos pack badly
+    for disk_used in (data, target):  # the set may lie on a disk of its own
+        need_space(disk_used, size)
     try:
-        place_found(beside, wanted, target, "move")
+        unpack(packed, data / "downloads" / "unpacked")
+        place_found(data / "downloads" / "unpacked", wanted, target, "move")
     finally:
-        shutil.rmtree(beside)
+        clear_unpacked(data)
         remove_if_empty(data / "downloads")
 
 
+def clear_unpacked(data: Path) -> None:
+    """Remove what a run that failed, or was killed, had unpacked: the next one needs the room."""
+    shutil.rmtree(data / "downloads" / "unpacked", ignore_errors=True)
+
+
 def place_found(source: Path, wanted: Sequence[str], target: Path, how: str) -> None:
-    """Place every folder in `wanted` that lies within three levels of `source`.
+    """Place every folder in `wanted` that lies within four levels of `source`.
 
     Raises FetchError when none of them does.
     """
@@ -74,20 +87,23 @@ def place_found(source: Path, wanted: Sequence[str], target: Path, how: str) -> 
             place(folder, target / name, how)
 
 
-def find(root: Path, names: Sequence[str], levels: int = 3) -> dict[str, Path]:
+def find(root: Path, names: Sequence[str], levels: int = 4) -> dict[str, Path]:
     """The folders called `names` below `root`, the nearest of each name.
 
     Folders that systems leave behind are not looked into: a zip made on a Mac has a second
-    `screw`, in `__MACOSX`, without a picture in it.
+    `screw`, in `__MACOSX`, without a picture in it. Raises FetchError where two are equally near.
     """
     found: dict[str, Path] = {}
     folders = [root]
     for _ in range(levels):
         below = [path for folder in folders for path in listing(folder) if path.is_dir()]
-        for path in below:
-            if path.name in names:
-                found.setdefault(path.name, path)
+        near = [path for path in below if path.name in names and path.name not in found]
+        for path in near:
+            if (other := found.setdefault(path.name, path)) != path:
+                raise FetchError(f"{other} and {path} have one name: pass the right one to --from")
         folders = [path for path in below if path.name not in names]
+        if len(found) == len(set(names)):
+            break  # a large set need not be searched to its bottom
     return found
 
 
@@ -98,8 +114,13 @@ def place(source: Path, target: Path, how: str) -> None:
         target.symlink_to(source.resolve(), target_is_directory=True)
         return
     fresh = target.with_name(f".{target.name}.new")
-    if fresh.exists():
-        shutil.rmtree(fresh)  # left by a run that was killed while copying
-    with disk(target):
-        shutil.move(source, fresh) if how == "move" else shutil.copytree(source, fresh)
-    os.replace(fresh, target)
+    shutil.rmtree(fresh, ignore_errors=True)  # left by a run that was killed while copying
+    try:
+        with disk(target):
+            shutil.move(source, fresh) if how == "move" else shutil.copytree(source, fresh)
+            os.replace(fresh, target)
+    except shutil.Error as error:  # many files' reasons; a full disk among them
+        reason = error.args[0][0][-1] if isinstance(error.args[0], list) else error
+        raise FetchError(f"{target} was not filled ({reason}): mend that, run again") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)

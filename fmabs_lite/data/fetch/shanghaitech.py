@@ -15,10 +15,11 @@ from fmabs_lite.data.fetch.archive import (
     Archive,
     FetchError,
     check,
+    disk,
     megabytes,
     need_space,
+    record,
     remove_if_empty,
-    sha256,
 )
 from fmabs_lite.data.fetch.source import Videos
 from fmabs_lite.data.folder import NAMES
@@ -115,18 +116,19 @@ def take_parts(
     """Join the parts, say whether they make the known file, and unpack it."""
     size = sum(part.stat().st_size for part in parts)
     need_space(data, size + archive.unpacked)
-    joined = data / "downloads" / f"joined-{archive.name}"
+    joined, checksums = data / "downloads" / f"joined-{archive.name}", data / "checksums.json"
     joined.parent.mkdir(parents=True, exist_ok=True)
     print(f"joining {len(parts)} parts, {megabytes(size)} ...")
     try:
-        with joined.open("wb") as whole:
+        with disk(joined), joined.open("wb") as whole:
             for part in parts:
                 with part.open("rb") as piece:
                     shutil.copyfileobj(piece, whole, CHUNK)
-        same = sha256(joined) == archive.sha256
+        digest = check(Archive(joined.name), joined, checksums)
+        same = digest == archive.sha256
         print(f"their SHA-256 is {'' if same else 'not '}the one that anomalib had")
-        check(Archive(joined.name), joined, data / "checksums.json")
         placing.take_packed(joined, archive.unpacked, wanted, target, data)
+        record(Archive(joined.name), joined, digest, checksums)
     except FetchError as error:
         raise FetchError(
             f"{error}. It was joined from {parts[0].name} to {parts[-1].name} in "
