@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from fmabs_lite.data.clips import Clip, cached, find_beside, find_clips, find_folder, load_frames
-from fmabs_lite.data.files import number_in
+from fmabs_lite.data.files import keyed, number_in, read_array, read_mat
 from fmabs_lite.data.folder import DataError, listing
 from fmabs_lite.data.masks import shrink_masks
 
 LABEL_SETS = ("masks", "intervals")
 MASK_FOLDERS = ("ground_truth_demo/testing_label_mask", "testing_label_mask")
+LABEL_FILE = "a label file of Avenue (a cell array `volLabel` with one mask a frame)"
 INTERVAL_FILE = "frame_labels_avenue.npy"
 
 
@@ -115,9 +116,8 @@ def _mask_files(root: Path) -> dict[int, Path]:
         folder = root / place
         there = listing(folder) if folder.is_dir() else []
         files = [path for path in there if path.name.endswith("_label.mat")]
-        found = {number_in(path.stem.removesuffix("_label"), path): path for path in files}
-        if found:
-            return dict(sorted(found.items()))
+        if files:
+            return keyed(files, lambda path: number_in(path.stem.removesuffix("_label"), path))
     raise DataError(
         f"{root} has no labels: {MASK_FOLDERS[0]}/1_label.mat, ... are missing. They come in an "
         f"archive of their own (ground_truth_demo.zip); unpack that here."
@@ -144,7 +144,7 @@ def _mask_labels(path: Path) -> np.ndarray:
 
 def _interval_labels(root: Path) -> dict[int, np.ndarray]:
     path = _interval_file(root)
-    labels = np.load(path).reshape(-1)
+    labels = np.array(read_array(path)).reshape(-1)
     files = _mask_files(root)
     paths = list(files.values())
     lengths = cached(paths, "lengths", lambda: np.array([mask_count(path) for path in paths]))
@@ -171,13 +171,11 @@ def _interval_file(root: Path) -> Path:
 def read_masks(path: Path) -> list[np.ndarray]:
     """The official pixel masks of one test video, one uint8 (360, 640) array a frame."""
     from scipy.io import loadmat
+    from scipy.sparse import issparse
 
-    try:
-        cells = loadmat(path)["volLabel"]
-    except Exception as error:  # loadmat raises many kinds for a damaged file
-        raise _not_a_mask_file(path) from error
-    masks = list(cells.ravel())
-    if cells.dtype != object or not masks or any(mask.ndim != 2 for mask in masks):
+    cells = read_mat(path, "volLabel", LABEL_FILE, loadmat)
+    masks = [mask.toarray() if issparse(mask) else mask for mask in np.ravel(cells)]
+    if not masks or any(np.ndim(mask) != 2 for mask in masks):
         raise _not_a_mask_file(path)
     return masks
 
@@ -186,15 +184,13 @@ def mask_count(path: Path) -> int:
     """How many frames the mask file of one test video covers, without reading the masks."""
     from scipy.io import whosmat
 
-    try:
-        shapes = {name: shape for name, shape, _ in whosmat(path)}
-        return int(np.prod(shapes["volLabel"]))
-    except Exception as error:
-        raise _not_a_mask_file(path) from error
+    def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+        return {name: shape for name, shape, _ in whosmat(path)}
+
+    return int(np.prod(read_mat(path, "volLabel", LABEL_FILE, shapes)))
 
 
 def _not_a_mask_file(path: Path) -> DataError:
     return DataError(
-        f"{path} is not a label file of Avenue (a cell array `volLabel` with one mask a frame): "
-        f"it is damaged or of another version. Unpack ground_truth_demo.zip again."
+        f"{path} is not {LABEL_FILE}: it is damaged or of another version. Get it again."
     )

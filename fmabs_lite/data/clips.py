@@ -13,11 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fmabs_lite.data.files import frame_files, image_files, number_in, read_image, resize
+from fmabs_lite.data.files import (
+    each,
+    frame_files,
+    image_files,
+    keyed,
+    listed,
+    number_in,
+    read_image,
+    resize,
+)
 from fmabs_lite.data.folder import DataError, beside, cache_dir, keeping, listing
 
 Key = TypeVar("Key", int, tuple[int, int])
 UNFINISHED = {".part", ".partial", ".crdownload", ".download", ".aria2", ".tmp"}
+OTHER_VIDEOS = {".mp4", ".m4v", ".mkv", ".mov", ".mpg", ".mpeg", ".wmv", ".webm", ".flv"}
 
 
 @dataclass
@@ -103,39 +113,62 @@ def find_beside(root: Path, name: str) -> tuple[Path | None, str]:
 def find_clips(folder: Path, key: Callable[[str, Path], Key] = number_in) -> dict[Key, Path]:
     """The clips in `folder` by number: .avi files, and folders of numbered images.
 
-    `key(name, path)` gives a clip's number, or numbers, and the clips come in their order. Raises
-    DataError for a partial download beside them, and if there is no clip at all.
+    `key(name, path)` gives a clip's number, or numbers, and the clips come in their order. Of a
+    video and a folder of the same name the video is taken. Raises DataError if there is no clip,
+    if two have one number, and for what is a clip by its name but cannot be read as one.
     """
-    found: dict[Key, Path] = {}
-    for path in listing(folder):
-        if path.name.endswith("_gt"):
-            continue  # UCSD puts the masks of Test001 into Test001_gt, among the clips
-        if path.suffix.lower() in UNFINISHED:
-            raise DataError(
-                f"{path} is a download that was not finished. Let it finish, or remove it and "
-                f"download the video again."
-            )
-        if path.suffix.lower() == ".avi":
-            found[key(path.stem, path)] = path
-        elif path.is_dir() and image_files(path):
-            found.setdefault(key(path.name, path), path)
-    if not found:
+    clips = [path for path in listing(folder) if is_clip(path)]
+    videos = {path.stem for path in clips if not path.is_dir()}
+    clips = [path for path in clips if not path.is_dir() or path.name not in videos]
+    if not clips:
         raise DataError(
             f"{folder} holds no clips: neither .avi files nor folders of numbered images. "
             f"Unpack the data set again."
         )
-    return dict(sorted(found.items()))
+    return keyed(clips, lambda path: key(path.name if path.is_dir() else path.stem, path))
+
+
+def is_clip(path: Path) -> bool:
+    """Whether a file or folder among the clips of a set is one of them.
+
+    Raises DataError for a download that was not finished, a video in another format, and a folder
+    that is numbered as a clip and holds no frames: left out, they would be missed by nobody.
+    """
+    suffix = path.suffix.lower()
+    if suffix in UNFINISHED:
+        raise DataError(
+            f"{path} is a download that was not finished. Let it finish, or remove it and "
+            f"download the video again."
+        )
+    if path.name.endswith("_gt"):
+        return False  # UCSD puts the masks of Test001 into Test001_gt, among the clips
+    if not path.is_dir():
+        if suffix in OTHER_VIDEOS:
+            raise DataError(
+                f"{path} is a video in a format that is not read. Convert it: ffmpeg -i "
+                f"{path.name} -c:v mjpeg -q:v 2 {path.stem}.avi"
+            )
+        return suffix == ".avi"
+    frames = image_files(path)
+    if not frames and path.name[-1:].isdigit():
+        names = [inside.name for inside in listing(path)]
+        what = f"only {listed(names)}" if names else "nothing"
+        raise DataError(
+            f"{path} is a clip by its name and holds no frames that can be read, {what}. Unpack it "
+            "again, or move it elsewhere."
+        )
+    return bool(frames)
 
 
 def load_frames(source: Path, size: tuple[int, int], grey: bool) -> np.memmap:
     """Frames of a video file, or of a folder of numbered images: uint8 (T, C, H, W).
 
     Decoded once, then read from the cache. `size` is (H, W). Raises DataError if the video
-    breaks off or a frame is missing or unreadable.
+    breaks off or is damaged, or if a frame is missing or unreadable.
     """
     if source.is_dir():
         files = frame_files(source)
-        images = (read_image(path, grey) for path in files)
+        images = each(lambda path: read_image(path, grey), files)
     else:
         files = [source]
         images = decode_video(source, grey)
@@ -148,9 +181,13 @@ def load_frames(source: Path, size: tuple[int, int], grey: bool) -> np.memmap:
 
 
 def decode_video(path: Path, grey: bool) -> Iterator[np.ndarray]:
-    """Frames of a video file: uint8 (H, W) if `grey`, else (H, W, 3) red, green, blue."""
+    """Frames of a video file: uint8 (H, W) if `grey`, else (H, W, 3) red, green, blue.
+
+    Raises DataError, at the end, where fewer could be decoded than the file states.
+    """
     _check_length(path)
     video = cv2.VideoCapture(str(path))
+    stated = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     try:
         count = 0
         while True:
@@ -165,6 +202,11 @@ def decode_video(path: Path, grey: bool) -> Iterator[np.ndarray]:
         raise DataError(
             f"{path} cannot be decoded as a video. Download it again, or give the frames as a "
             f"folder {path.with_suffix('').name}/0000.jpg, 0001.jpg, ..."
+        )
+    if count < stated:  # OpenCV leaves out what it cannot decode, without a word
+        raise DataError(
+            f"{path} states {stated} frames and only {count} can be decoded: it is damaged inside. "
+            "Download it again."
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fmabs_lite.data.files import image_files, read_image, resize
+from fmabs_lite.data.files import each, image_files, read_image, resize
 from fmabs_lite.data.folder import DataError, listing
 
 __all__ = ["DTD"]
@@ -48,8 +48,8 @@ class DTD:
     def images(self) -> Tensor:
         """All pictures, in the order of `names`."""
         images = torch.empty((len(self), 3, self.size, self.size), dtype=torch.uint8)
-        for number, path in enumerate(self._files):
-            small = resize(read_image(path), (self.size, self.size)).transpose(2, 0, 1)
+        for number, image in enumerate(each(read_image, self._files)):
+            small = resize(image, (self.size, self.size)).transpose(2, 0, 1)
             images[number] = torch.from_numpy(np.ascontiguousarray(small))
         return images
 

@@ -166,6 +166,15 @@ def jpeg_ends(data: bytes) -> bool:
     return False
 
 
+def read_array(path: Path) -> np.ndarray:
+    """The array in a .npy file, as a read-only memory map. Raises DataError if there is none."""
+    try:
+        return np.load(path, mmap_mode="r")
+    except (ValueError, OSError, EOFError) as error:
+        what = "cannot be read as an array" if path.exists() else "is missing"
+        raise DataError(f"{path} {what}. Get it again, from where the data set is from.") from error
+
+
 def read_mat(path: Path, name: str, what: str, load: Callable[[Path], dict]) -> Any:
     """What `load` of scipy.io finds under `name` in a MATLAB file.
 

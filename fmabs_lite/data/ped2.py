@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fmabs_lite.data.clips import Clip, cached, find_clips, load_frames
-from fmabs_lite.data.files import each, frame_files
+from fmabs_lite.data.files import each, frame_files, read_mat
 from fmabs_lite.data.folder import DataError
 from fmabs_lite.data.masks import read_marks, shrink_masks
 
@@ -101,13 +101,13 @@ class UCSDPed2:
             return None
         from scipy.io import loadmat
 
+        what = "Ped2's label file (a cell array `gt` with rows first and last frame)"
+        cells = np.ravel(read_mat(path, "gt", what, loadmat))
         try:
-            cells = loadmat(path)["gt"].ravel()
             intervals = [np.asarray(cell, dtype=int).reshape(2, -1) for cell in cells]
-        except Exception as error:  # loadmat raises many kinds for a damaged file
+        except (TypeError, ValueError) as error:
             raise DataError(
-                f"{path} is not Ped2's label file (a cell array `gt` with rows first and last "
-                f"frame): it is damaged. Get it again, or remove it to use the masks."
+                f"{path} is not {what}. Get it again, or remove it to use the masks."
             ) from error
         if len(intervals) != len(numbers):
             raise DataError(

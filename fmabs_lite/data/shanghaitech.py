@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from fmabs_lite.data.clips import Clip, cached, find_beside, find_clips, find_folder, load_frames
+from fmabs_lite.data.files import keyed, read_array
 from fmabs_lite.data.folder import DataError, listing
 from fmabs_lite.data.masks import shrink_masks
 
@@ -110,7 +111,7 @@ class ShanghaiTech:
         if not folders:
             return None
         path = folders[0] / f"{_name(video)}.npy"
-        masks = _load(path)
+        masks = read_array(path)
         if masks.ndim != 3 or len(masks) != count:
             raise DataError(
                 f"{path} has the shape {masks.shape}, but should hold {count} masks, one for each "
@@ -132,10 +133,10 @@ def campus_labels(root: Path | str) -> dict[str, np.ndarray]:
     root = Path(root)
     folder = _label_folder(root)
     arrays = [path for path in listing(folder) if path.suffix == ".npy"]
-    files = {scene_and_number(path.stem, path): path for path in arrays}
+    files = keyed(arrays, lambda path: scene_and_number(path.stem, path))
     if not files:
         raise DataError(f"{folder} holds no labels (01_0014.npy ...). Unpack {TITLE} again.")
-    labels = {path.stem: _read_labels(path) for _, path in sorted(files.items())}
+    labels = {path.stem: _read_labels(path) for path in files.values()}
     check, _ = find_beside(root, CHECK_FILE)
     if check is not None:
         _compare(labels, folder, check)
@@ -161,16 +162,8 @@ def _label_folder(root: Path) -> Path:
     return find_folder(root, LABEL_FOLDERS, "frame labels", TITLE)
 
 
-def _load(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r")
-    except (ValueError, OSError, EOFError) as error:
-        what = "cannot be read as an array" if path.exists() else "is missing"
-        raise DataError(f"{path} {what}. Unpack {TITLE} again.") from error
-
-
 def _read_labels(path: Path) -> np.ndarray:
-    labels = np.array(_load(path)).reshape(-1)
+    labels = np.array(read_array(path)).reshape(-1)
     if not labels.size or not np.isin(labels, (0, 1)).all():
         raise DataError(
             f"{path} should hold a 0 or a 1 for each frame: it is damaged or of another version. "

@@ -12,6 +12,7 @@ from fmabs_lite.data.avenue import frame_labels
 
 SIZE = (18, 32)
 LENGTHS = {1: 5, 2: 4, 10: 6}  # all test videos; 2 is labelled but not there
+V73 = b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + bytes(400)
 ABNORMAL = {1: [3, 4], 2: [0], 10: [0, 1, 2, 3, 4, 5]}
 
 
@@ -68,6 +69,22 @@ def test_videos_come_with_labels_and_masks(root):
     assert first.masks.shape == (5, *SIZE) and first.masks.dtype == bool
     assert first.masks[3, :9, :16].all() and first.masks[3].sum() == 9 * 16
     assert not first.masks[:3].any()
+
+
+def test_sparse_masks_and_masks_of_any_number_are_read(root):
+    from scipy.sparse import csc_matrix
+
+    path = root / "ground_truth_demo/testing_label_mask/1_label.mat"
+    full = Avenue(root, SIZE).test[0]
+    cells = np.empty((1, 5), object)
+    for frame, mask in enumerate(full.masks):
+        large = np.kron(mask, np.ones((2, 2)))
+        large[:, :8] *= 100  # two numbers, of which one is more than twice the other
+        cells[0, frame] = csc_matrix(large)
+    savemat(path, {"volLabel": cells})
+    sparse = Avenue(root, SIZE).test[0]
+    assert full.masks.any() and np.array_equal(sparse.masks, full.masks)
+    assert sparse.labels.tolist() == full.labels.tolist() == [0, 0, 0, 1, 1]
 
 
 def test_the_interval_labels_are_cut_by_all_videos_also_absent_ones(root):
@@ -155,6 +172,10 @@ def other_values(root):
         (lambda r: write_masks(mask_file(r), 7, []), "01.avi decodes to 5 frames, .*label.mat la"
                                                      "bels 7"),
         (lambda r: mask_file(r).write_bytes(b"x" * 500), "1_label.mat is not a label file"),
+        (lambda r: shutil.copy(mask_file(r), mask_file(r, "copy_of_1")), "1_label.mat and .*copy_of"
+                                                                         "_1_label.mat stand for"),
+        (lambda r: mask_file(r).write_bytes(V73), r"7\.3, which is not read.*save\('1_label.mat', "
+                                                  "'volLabel', '-v7'"),
         (lambda r: savemat(mask_file(r), {"other": 1}), "1_label.mat is not a label file"),
         (lambda r: savemat(mask_file(r), {"volLabel": np.ones(5)}), "is not a label file"),
         (lambda r: (r / "testing_videos/01.avi").write_bytes(b""), "01.avi cannot be decoded"),
@@ -172,6 +193,7 @@ def test_what_is_wrong_is_named_with_its_path_and_a_remedy(root, damage, says):
     ("damage", "says"),
     [
         (lambda r: interval_file(r).unlink(), "needs frame_labels_avenue.npy.*labels='masks'"),
+        (lambda r: interval_file(r).write_bytes(b"x"), "frame_labels_avenue.npy cannot be read"),
         (shorten_intervals, "holds 14 values, but the 3 files .* cover 15 frames"),
         (other_values, "each 0 or 1"),
         (lambda r: mask_file(r, 2).unlink(), "holds 15 values, but the 2 files .* cover 11"),

@@ -22,10 +22,10 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("FMABS_CACHE", str(tmp_path / "cache"))
 
 
-def write_video(path, values, size=(32, 48)):
+def write_video(path, values, size=(32, 48), codec="MJPG"):
     """Grey frames of one brightness each; MJPG keeps them within a few levels."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, size[::-1])
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 25, size[::-1])
     assert video.isOpened()
     for value in values:
         video.write(np.full((*size, 3), value, np.uint8))
@@ -160,6 +160,25 @@ def test_a_video_that_breaks_off_is_an_error(tmp_path):
     assert cache_files() == []
 
 
+@pytest.mark.parametrize("codec", ["MJPG", "XVID"])
+def test_a_video_that_is_damaged_inside_is_an_error(tmp_path, codec):
+    path = tmp_path / "03.avi"
+    write_video(path, range(0, 240, 4), codec=codec)
+    data, third = path.read_bytes(), path.stat().st_size // 3
+    assert len(load_frames(path, (8, 8), True)) == 60
+    path.write_bytes(data[:third] + bytes(3000) + data[third + 3000 :])
+    with pytest.raises(DataError, match=r"03.avi states 60 frames and only \d+ can be decoded"):
+        load_frames(path, (8, 8), True)
+
+
+def test_all_broken_frames_are_named(tmp_path):
+    write_frames(tmp_path / "01", range(9))
+    for number in range(1, 9):
+        (tmp_path / f"01/{number:03d}.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"(?s)001.png .*002.png .*005.png .*and 3 more files"):
+        load_frames(tmp_path / "01", (8, 8), True)
+
+
 @pytest.mark.parametrize("content", [b"", b"<html>moved</html>" * 20])
 def test_a_file_that_is_no_video_is_an_error(tmp_path, content):
     (tmp_path / "03.avi").write_bytes(content)
@@ -174,6 +193,45 @@ def test_clips_are_found_by_number_and_hidden_files_left_out(tmp_path):
     write_frames(tmp_path / ".Trash01", [1])
     (tmp_path / "readme.txt").write_text("")
     assert find_clips(tmp_path) == {2: tmp_path / "Test002", 10: tmp_path / "10.avi"}
+
+
+@pytest.mark.parametrize("other", ["1.avi", "copy_of_01.avi"])
+def test_two_videos_of_one_number_are_an_error(tmp_path, other):
+    write_video(tmp_path / "01.avi", [1])
+    write_video(tmp_path / other, [2])
+    with pytest.raises(DataError, match=r"01.avi and .*1.avi stand for the same \(1\)"):
+        find_clips(tmp_path)
+
+
+def test_a_video_and_a_folder_of_one_number_are_an_error_unless_they_have_one_name(tmp_path):
+    write_video(tmp_path / "01.avi", [1])
+    write_frames(tmp_path / "01", [1])
+    assert find_clips(tmp_path) == {1: tmp_path / "01.avi"}
+    write_frames(tmp_path / "Test001", [1])
+    with pytest.raises(DataError, match=r"01.avi and .*Test001 stand for the same"):
+        find_clips(tmp_path)
+
+
+@pytest.mark.parametrize(("inside", "says"), [
+    ([], "Test002 is a clip by its name and holds no frames that can be read, nothing"),
+    (["000.txt", "001.txt"], "holds no frames that can be read, only 000.txt, 001.txt"),
+    (["000.heic"], "Test002/000.heic: pictures in this format are not read"),
+])  # fmt: skip
+def test_a_clip_without_frames_among_good_ones_is_an_error(tmp_path, inside, says):
+    write_frames(tmp_path / "Test001", [1])
+    (tmp_path / "Test002").mkdir()
+    (tmp_path / "notes").mkdir()  # no clip by its name
+    for name in inside:
+        (tmp_path / "Test002" / name).write_bytes(b"")
+    with pytest.raises(DataError, match=says):
+        find_clips(tmp_path)
+
+
+def test_a_video_in_another_format_is_an_error(tmp_path):
+    write_video(tmp_path / "01.avi", [1])
+    (tmp_path / "02.MP4").write_bytes(b"a video")
+    with pytest.raises(DataError, match="02.MP4 is a video in a format that is not read.*02.avi"):
+        find_clips(tmp_path)
 
 
 def test_a_partial_download_beside_the_videos_is_an_error(tmp_path):

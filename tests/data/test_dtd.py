@@ -88,6 +88,13 @@ def empty_file(root):
     (root / "images/woven/woven_0003.jpg").write_bytes(b"")
 
 
+def test_all_broken_pictures_are_named(root):
+    for name in ("banded/banded_0001", "woven/woven_0002"):
+        (root / f"images/{name}.jpg").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"(?s)banded_0001.jpg .*\n.*woven_0002.jpg "):
+        _ = DTD(root, size=20).images
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [

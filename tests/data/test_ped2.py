@@ -94,6 +94,23 @@ def test_masks_beside_the_frames_of_mnad_are_read(mnad):
     check_contents(UCSDPed2(mnad, SIZE))
 
 
+def test_masks_of_16_bits_and_of_ones_say_the_same(mnad):
+    (mnad / "ped2.mat").unlink()
+    for number, labels in LABELS.items():
+        ones = [(mask > 0).astype(np.uint16) for mask in masks(labels)]
+        write(mnad / f"testing/masks/{number:02d}", ones, 0, "png")
+    check_contents(UCSDPed2(mnad, SIZE))
+    assert UCSDPed2(mnad, SIZE).test[1].masks.all(0).sum() == 16
+
+
+def test_an_inverted_mask_is_named_with_its_frame(mnad):
+    for number, labels in LABELS.items():
+        inverted = [np.tile(np.uint8(np.arange(36) > 0), (24, 1)) for _ in labels]
+        write(mnad / f"testing/masks/{number:02d}", inverted, 0, "png")
+    with pytest.raises(DataError, match="masks/01: the mask of frame 0 covers 97% of its picture"):
+        _ = UCSDPed2(mnad, SIZE).test
+
+
 def test_a_clip_may_have_several_intervals(mnad):
     write_intervals(mnad, [[(1, 2), (5, 6)], [(1, 4)]])
     assert UCSDPed2(mnad, SIZE).test[0].labels.tolist() == [1, 1, 0, 0, 1, 1]

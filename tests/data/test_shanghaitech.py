@@ -167,6 +167,20 @@ def test_pixel_masks_may_be_left_out(root):
     assert [clip.masks for clip in ShanghaiTech(root, SIZE).test] == [None] * len(LABELS)
 
 
+def test_masks_of_several_numbers_count_all_of_them(root):
+    masks = np.load(pixel_mask(root)).astype(np.int32)
+    masks[:, :, :8] *= 100  # two numbers, of which one is more than twice the other
+    np.save(pixel_mask(root), masks)
+    clip = ShanghaiTech(root, SIZE).test[0]
+    assert clip.masks.sum((1, 2)).tolist() == [9 * 16 * label for label in LABELS["01_0014"]]
+
+
+def test_two_label_files_of_one_video_are_an_error(root):
+    shutil.copy(frame_mask(root), frame_mask(root, "1_14"))
+    with pytest.raises(DataError, match=r"01_0014.npy and .*1_14.npy stand for the same"):
+        campus_labels(root)
+
+
 def test_colour_on_request(root):
     assert ShanghaiTech(root, SIZE, grey=False).test[1].frames.shape == (3, 3, *SIZE)
 
