@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -169,6 +168,8 @@ def open_data(data: str = "") -> DataFolder:
     which of the two the reader is looking at. Raises DataError if the folder does not exist or
     holds none of the sets.
     """
+    from fmabs_lite.data.banner import show_banner  # which knows the sets by this module
+
     if data:
         folder = DataFolder(expanded(data))
     else:
@@ -185,7 +186,7 @@ def open_data(data: str = "") -> DataFolder:
             f"{_either(names)}. Name the folder above them, or leave `data` empty to use the "
             f"drawn sets."
         )
-    _show_banner(folder)
+    show_banner(folder)
     return folder
 
 
@@ -208,31 +209,6 @@ def _drawn_root() -> Path:
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return root
-
-
-def _show_banner(folder: DataFolder) -> None:
-    if "IPython" not in sys.modules:
-        return
-    from IPython import get_ipython
-    from IPython.display import Markdown, display
-
-    shell = get_ipython()
-    if shell is None or not hasattr(shell, "kernel"):  # a terminal shows no Markdown
-        return
-    if folder.drawn:
-        text = (
-            "> **Drawn data.** These pictures and videos were drawn by code. They show how things "
-            "work; they measure nothing about the real benchmarks. To use real data, set `data` "
-            "to a folder that holds MVTec AD, Avenue, UCSD Ped2, ShanghaiTech or DTD."
-        )
-    else:
-        text = (  # the folder's own name only: a built page may be published
-            f"> **Real data** from the folder `{folder.root.name}`. Sources: MVTec AD, MVTec "
-            "Software GmbH, CC BY-NC-SA 4.0; CUHK Avenue, Lu et al. 2013, for research; UCSD Ped2, "
-            "Mahadevan et al. 2010; ShanghaiTech Campus, Luo et al. 2017; DTD, Cimpoi et al. "
-            "2014, for research."
-        )
-    display(Markdown(text))
 
 
 def _either(names) -> str:

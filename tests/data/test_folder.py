@@ -11,7 +11,7 @@ import IPython
 import pytest
 
 import fmabs_lite.data.drawn
-from fmabs_lite.data import DataError, DataFolder, open_data
+from fmabs_lite.data import DataError, DataFolder, banner, open_data
 from fmabs_lite.data.folder import NAMES, cache_dir, checksum
 
 
@@ -123,16 +123,60 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_remedy(tmp_path, monke
         open_data()
 
 
+@pytest.fixture
+def page(monkeypatch) -> dict[str, list[str]]:
+    """What a notebook shows: by display, all that it has said."""
+    shown: dict[str, list[str]] = {}
+
+    def display(text, display_id, update):
+        assert update == (display_id in shown)
+        shown.setdefault(display_id, []).append(text.data)
+
+    shell = types.SimpleNamespace(kernel=True, execution_count=1)
+    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
+    monkeypatch.setattr("IPython.display.display", display)
+    monkeypatch.setattr(banner, "told", {})
+    return shown
+
+
 @pytest.mark.parametrize("drawn", [True, False])
-def test_a_notebook_shows_which_data_it_uses(tmp_path, fake_minis, monkeypatch, drawn):
-    shown = []
-    monkeypatch.setattr(IPython, "get_ipython", lambda: types.SimpleNamespace(kernel=True))
-    monkeypatch.setattr("IPython.display.display", lambda text: shown.append(text.data))
+def test_a_notebook_shows_which_data_it_uses(tmp_path, fake_minis, page, drawn):
     (tmp_path / "avenue").mkdir()
     open_data("" if drawn else str(tmp_path))
-    assert len(shown) == 1
-    assert ("Drawn data" if drawn else f"Real data** from the folder `{tmp_path.name}`") in shown[0]
-    assert str(tmp_path.parent) not in shown[0]  # a built page may be published
+    ((text,),) = page.values()
+    name = f"Real data** from the folder `{tmp_path.name}`: CUHK Avenue, Lu et al. 2013, for resear"
+    assert ("Synthetic data.**" if drawn else name) in text
+    assert drawn or ("MVTec" not in text and "DTD" not in text)  # which are not there
+    assert str(tmp_path.parent) not in text  # a built page may be published
+
+
+@pytest.mark.parametrize(("categories", "credit"), [
+    (["screw"], "MVTec AD, MVTec Software GmbH, CC BY-NC-SA 4.0"),
+    (["bracket"], "your own pictures"),
+    (["bracket", "screw"], "MVTec AD, MVTec Software GmbH, CC BY-NC-SA 4.0; your own pictures"),
+])  # fmt: skip
+def test_a_folder_in_the_layout_of_mvtec_is_credited_by_its_categories(
+    tmp_path, page, categories, credit
+):
+    for name in categories:
+        (tmp_path / "mvtec" / name / "train").mkdir(parents=True)
+    open_data(str(tmp_path))
+    ((text,),) = page.values()
+    assert text.endswith(f": {credit}.")
+
+
+def test_a_cell_that_opens_real_and_synthetic_data_has_one_banner(tmp_path, fake_minis, page):
+    (tmp_path / "mvtec/screw/train").mkdir(parents=True)
+    for data in (str(tmp_path), "", ""):
+        open_data(data)
+    ((first, both),) = page.values()
+    assert both.startswith(first) and "**Synthetic data**" in both
+
+
+def test_a_cell_that_is_run_again_shows_its_banner_again(fake_minis, page):
+    for IPython.get_ipython().execution_count in (1, 2):
+        open_data()
+    assert len(page) == 2
 
 
 def test_outside_a_notebook_nothing_is_shown(tmp_path, monkeypatch, capsys):
