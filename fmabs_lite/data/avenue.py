@@ -14,10 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from fmabs_lite.data.clips import Clip, cached, find_beside, find_clips, find_folder, load_frames
+from fmabs_lite.data.clips import (
+    Clip,
+    cached,
+    find_beside,
+    find_clips,
+    find_folder,
+    frame_masks,
+    load_frames,
+    marked_frames,
+)
 from fmabs_lite.data.files import keyed, number_in, read_array, read_mat
 from fmabs_lite.data.folder import DataError, listing
-from fmabs_lite.data.masks import shrink_masks
 
 LABEL_SETS = ("masks", "intervals")
 MASK_FOLDERS = ("ground_truth_demo/testing_label_mask", "testing_label_mask")
@@ -79,18 +87,14 @@ class Avenue:
 
     def _test_clip(self, number: int, video: Path, intervals: dict | None) -> Clip:
         path = _mask_file(self.root, number)
-        masks = cached(
-            [path],
-            f"masks {tuple(self.size)}",
-            lambda: shrink_masks(read_masks(path), self.size, path),
-        )
+        masks, marked = frame_masks([path], self.size, lambda: read_masks(path), path)
         frames = load_frames(video, self.size, self.grey)
         if len(frames) != len(masks):
             raise DataError(
                 f"{video} decodes to {len(frames)} frames, but {path} labels {len(masks)}. The "
                 f"video or its labels are incomplete: get both again."
             )
-        labels = _mask_labels(path) if intervals is None else intervals[number]
+        labels = marked if intervals is None else intervals[number]
         return Clip(f"{number:02d}", frames, labels, masks)
 
     def _videos(self, split: str) -> Path:
@@ -136,10 +140,7 @@ def _mask_file(root: Path, number: int) -> Path:
 
 
 def _mask_labels(path: Path) -> np.ndarray:
-    def make() -> np.ndarray:
-        return np.array([mask.any() for mask in read_masks(path)], np.int8)
-
-    return np.array(cached([path], "any pixel", make))
+    return marked_frames([path], lambda: read_masks(path))
 
 
 def _interval_labels(root: Path) -> dict[int, np.ndarray]:

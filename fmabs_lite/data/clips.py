@@ -3,7 +3,7 @@
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -24,8 +24,10 @@ from fmabs_lite.data.files import (
     resize,
 )
 from fmabs_lite.data.folder import DataError, beside, cache_dir, keeping, listing
+from fmabs_lite.data.masks import shrink_masks, tell_lost
 
 Key = TypeVar("Key", int, tuple[int, int])
+Masks = Callable[[], Iterable[np.ndarray]]
 UNFINISHED = {".part", ".partial", ".crdownload", ".download", ".aria2", ".tmp"}
 OTHER_VIDEOS = {".mp4", ".m4v", ".mkv", ".mov", ".mpg", ".mpeg", ".wmv", ".webm", ".flv"}
 
@@ -178,6 +180,29 @@ def load_frames(source: Path, size: tuple[int, int], grey: bool) -> np.memmap:
         return frames[:, None] if grey else np.moveaxis(frames, 3, 1)
 
     return cached(files, f"frames {tuple(size)} grey={grey}", make)
+
+
+def frame_masks(
+    sources: Sequence[Path], size: tuple[int, int], read: Masks, source: Path
+) -> tuple[np.memmap, np.ndarray]:
+    """A clip's masks, bool (T, H, W) at `size` = (H, W), and its marked frames; cached.
+
+    `read()` gives one mask (H, W) a frame, out of the files `sources`. Warns of frames whose
+    masks shrinking leaves empty, and raises DataError, naming `source`, for one that is inverted.
+    """
+    marked = marked_frames(sources, read)
+    masks = cached(sources, f"masks {tuple(size)}", lambda: shrink_masks(read(), size, source))
+    lost = cached(sources, f"lost {tuple(size)}", lambda: (marked == 1) & ~masks.any((1, 2)))
+    frames = [f"frame {number} of {source.name}" for number in np.flatnonzero(lost)]
+    tell_lost(frames, int(marked.sum()), size)
+    return masks, marked
+
+
+def marked_frames(sources: Sequence[Path], read: Masks) -> np.ndarray:
+    """Which frames a clip's masks, as `read()` gives them, mark at all: int8 (T,); cached."""
+    return np.array(
+        cached(sources, "any pixel", lambda: np.array([(m > 0).any() for m in read()], np.int8))
+    )
 
 
 def decode_video(path: Path, grey: bool) -> Iterator[np.ndarray]:

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
 from fmabs_lite.data.files import JPEG_START, decoded, listed, read_bytes, resize
 from fmabs_lite.data.folder import DataError
@@ -147,17 +146,12 @@ def shrink_masks(masks: Iterable[np.ndarray], size: tuple[int, int], source: Pat
     return np.stack(small)
 
 
-def tell_lost(anomalous: Tensor, masks: Tensor, names: Sequence[str]) -> None:
-    """One warning that names the anomalous pictures whose masks became empty by shrinking.
-
-    anomalous: bool (N,). masks: bool (N, H, W), shrunken. Each mask had a pixel before.
-    """
-    lost = [names[k] for k in (anomalous & ~masks.flatten(1).any(1)).nonzero().flatten().tolist()]
+def tell_lost(lost: Sequence[str], total: int, size: tuple[int, int]) -> None:
+    """One warning that names what had a mask, and has none at `size` = (H, W); `total` had one."""
     if lost:
         warnings.warn(
-            f"{len(lost)} of {int(anomalous.sum())} masks are empty at "
-            f"{masks.shape[1]} x {masks.shape[2]} pixels, their defects being too small: "
-            f"{listed(lost)}. The pictures stay anomalous, results by pixel miss them. A larger "
-            "size keeps them.",
+            f"{len(lost)} of {total} masks are empty at {size[0]} x {size[1]} pixels, their "
+            f"defects being too small: {listed(lost)}. These stay anomalous, results by pixel miss "
+            "them. A larger size keeps them.",
             stacklevel=2,
         )

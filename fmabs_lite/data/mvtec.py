@@ -71,12 +71,12 @@ def read_pairs(
         if mask is not None:
             masks[number] = torch.from_numpy(resize_mask(mask, size))
             inverted += seems_inverted(mask)
-    masked = [path for _, path in pairs if path is not None]
+    masked = [(k, path) for k, (_, path) in enumerate(pairs) if path is not None]
     if masked:
-        refuse_inverted_set(inverted, len(masked), masked[0].parents[1])
-    marked = torch.tensor([path is not None for _, path in pairs], dtype=torch.bool)
+        refuse_inverted_set(inverted, len(masked), masked[0][1].parents[1])
     # The nearest folder's own name only: a warning may be published with a page.
-    tell_lost(marked, masks, [f"{p.parent.name}/{p.name}" if p else "" for _, p in pairs])
+    lost = [f"{path.parent.name}/{path.name}" for k, path in masked if not masks[k].any()]
+    tell_lost(lost, len(masked), size)
     return images, masks
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fmabs_lite.data.clips import Clip, cached, find_clips, load_frames
+from fmabs_lite.data.clips import Clip, find_clips, frame_masks, load_frames
 from fmabs_lite.data.files import each, frame_files, read_mat
 from fmabs_lite.data.folder import DataError
-from fmabs_lite.data.masks import read_marks, shrink_masks
+from fmabs_lite.data.masks import read_marks
 
 
 class UCSDPed2:
@@ -86,14 +86,7 @@ class UCSDPed2:
                 f"Unpack both again."
             )
 
-        def shrink() -> np.ndarray:
-            return shrink_masks(each(read_marks, files), self.size, folder)
-
-        def label() -> np.ndarray:
-            return np.array([mask.any() for mask in each(read_marks, files)], np.int8)
-
-        labels = np.array(cached(files, "any pixel", label))
-        return cached(files, f"masks {tuple(self.size)}", shrink), labels
+        return frame_masks(files, self.size, lambda: each(read_marks, files), folder)
 
     def _intervals(self, numbers: list[int]) -> dict[int, np.ndarray] | None:
         path = self.root / "ped2.mat"

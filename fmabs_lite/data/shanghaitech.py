@@ -17,10 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from fmabs_lite.data.clips import Clip, cached, find_beside, find_clips, find_folder, load_frames
+from fmabs_lite.data.clips import (
+    Clip,
+    find_beside,
+    find_clips,
+    find_folder,
+    frame_masks,
+    load_frames,
+)
 from fmabs_lite.data.files import keyed, read_array
 from fmabs_lite.data.folder import DataError, listing
-from fmabs_lite.data.masks import shrink_masks
 
 TITLE = "ShanghaiTech Campus (not the crowd-counting set of that name)"
 VIDEO_FOLDERS = {
@@ -117,11 +123,7 @@ class ShanghaiTech:
                 f"{path} has the shape {masks.shape}, but should hold {count} masks, one for each "
                 f"frame of {video}. Unpack it again, or remove {folders[0]} to do without masks."
             )
-        return cached(
-            [path],
-            f"masks {tuple(self.size)}",
-            lambda: shrink_masks(masks, self.size, path),
-        )
+        return frame_masks([path], self.size, lambda: masks, path)[0]
 
 
 def campus_labels(root: Path | str) -> dict[str, np.ndarray]:

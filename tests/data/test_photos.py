@@ -109,6 +109,18 @@ def test_kolektor_has_a_label_beside_each_picture_and_the_labels_tell(tmp_path):
     assert len(photos.train) + len(photos.held_out) + len(photos.test) == 12
 
 
+def test_masks_of_16_bits_and_of_ones_tell_normal_from_anomalous(tmp_path):
+    many(tmp_path / "all", 12)
+    for part, name in enumerate(sorted(path.stem for path in (tmp_path / "all").iterdir())):
+        mask = np.zeros((12, 16), np.uint16)
+        mask[:, :8] = part in (3, 7)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / f"masks/{name}_mask.png"), mask)
+    photos = Photos(tmp_path / "all", masks=tmp_path / "masks", size=(12, 16))
+    assert photos.test.labels.sum() == 2
+    assert photos.test.masks.sum((1, 2)).tolist()[-2:] == [96, 96]
+
+
 def test_a_list_of_files_and_folders(tmp_path):
     first = many(tmp_path / "a", 4)
     many(tmp_path / "b" / "deep", 4, 10)
