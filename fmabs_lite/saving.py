@@ -1,10 +1,12 @@
 """One file for a trained system, and what it says about a picture (the last chapter)."""
 
+import copy
 import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import fmabs_lite
+from fmabs_lite import __version__
 from fmabs_lite.detector import Detector
 from fmabs_lite.loading import to_float
 from fmabs_lite.recipe import made, recipe_of, strangers
@@ -98,18 +100,24 @@ def save(system: System, path: str | Path) -> None:
         for part, network in networks(system.detector).items()
         for name, value in network.state_dict().items()
     }
-    facts = {name: getattr(system, name) for name in FACTS} | {
+    facts = facts_of(system) | {
         "format": FORMAT,
-        "versions": {"fmabs_lite": fmabs_lite.__version__, "torch": torch.__version__},
         "detector": recipe_of(system.detector),
         "sha256": digest(tensors).hex(),
-        "lam": getattr(system.detector, "score_weight", None),  # it may have been set since
         "probe": probe(system),
     }
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     save_file(tensors, partial, {MARK: json.dumps(facts, allow_nan=False)})
     os.replace(partial, path)
+
+
+def facts_of(system: System) -> dict:
+    """What a file says of a system beside its detector."""
+    return {name: getattr(system, name) for name in FACTS} | {
+        "lam": getattr(system.detector, "score_weight", None),  # it may have been set since
+        "versions": {"fmabs_lite": __version__, "torch": torch.__version__},
+    }
 
 
 def load(path: str | Path, build: Callable[[], Detector] | None = None) -> System:
@@ -201,10 +209,7 @@ def probe(system: System) -> list[float]:
 
     On the CPU: a GPU's TF32 moves a small S_fea by a percent, as another layer might.
     """
-    detector, drawn = system.detector, torch.Generator().manual_seed(0)
-    coarse = torch.rand(2, math.prod(system.leading), 4, 4, generator=drawn)
-    smooth = F.interpolate(coarse, tuple(system.size), mode="bilinear", align_corners=False)
-    images = (255 * smooth).byte().view(2, *system.leading, *system.size)
+    detector, images = system.detector, made_up(system)
     modes = [(module, module.training) for module in detector.modules()]
     device = next(detector.parameters(), images).device
     try:
@@ -218,6 +223,71 @@ def probe(system: System) -> list[float]:
             module.training = mode
     found = [parts[name].double().reshape(2, -1) for name in sorted(parts)]
     return torch.cat([torch.cat([part.mean(dim=1), part.amax(dim=1)]) for part in found]).tolist()
+
+
+def export(system: System, path: str | Path) -> None:
+    """Write the whole score of a system for programs without this package.
+
+    In goes uint8 (B, …, H, W) of the system's size, called "images"; out come "score" (B,) and,
+    where there are maps, "map" (B, H, W), as `System.judge` returns them. The division by 255 and
+    all else is inside. Only resizing is not: do it as `fmabs_lite.data.files.resize` does.
+
+    Args:
+        path: ends in .onnx, for ONNX Runtime and others, or in .pt2, for `torch.export.load`. The
+            size, the threshold and λ are in it as JSON under "fmabs_lite": in an ONNX file's
+            metadata, or among the extra files of the other.
+    Raises:
+        ValueError: for another ending, a missing package, or a detector whose score cannot be
+            written down, or is another one once it is.
+    """
+    path = Path(path)
+    if path.suffix not in (".onnx", ".pt2"):
+        raise ValueError(f"{path} ends in {path.suffix!r}; choose .onnx or .pt2.")
+    if path.suffix == ".onnx" and find_spec("onnxscript") is None:
+        raise ValueError("To write ONNX, the package onnxscript is needed: pip install onnxscript.")
+    program, about = traced(system), json.dumps(facts_of(system))
+    if path.suffix == ".pt2":
+        torch.export.save(program, path, extra_files={MARK: about})
+        return
+    names = ["score", "map"][: len(program.graph_signature.user_outputs)]
+    onnx = torch.onnx.export(program, (), dynamo=True, input_names=["images"], output_names=names,
+                             verbose=False)  # fmt: skip
+    onnx.model.metadata_props[MARK] = about
+    onnx.save(path)
+
+
+def made_up(system: System) -> Tensor:
+    """Two pictures of coarse random colours, uint8 (2, …, H, W): always the same."""
+    drawn = torch.Generator().manual_seed(0)
+    coarse = torch.rand(2, math.prod(system.leading), 4, 4, generator=drawn)
+    fine = F.interpolate(coarse, tuple(system.size), mode="bilinear", align_corners=False)
+    return (255 * fine).byte().view(2, *system.leading, *system.size)
+
+
+@torch.no_grad()
+def traced(system: System) -> torch.export.ExportedProgram:
+    """The score of a system as a graph for batches of any size, checked on other pictures."""
+    plain = copy.deepcopy(system.detector).cpu().to(memory_format=torch.contiguous_format)
+    scorer = Scorer(replace(system, detector=plain)).eval()
+    images = made_up(system)
+    wanted = scorer(images)  # a first call, in which a `Boosted` looks at its layers
+    shapes = ({0: torch.export.Dim("batch")},)
+    try:
+        program = torch.export.export(scorer, (images,), dynamic_shapes=shapes, strict=False)
+    except Exception as error:  # of many kinds, each with a long text
+        first = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"The score of {type(plain).__name__} cannot be written down as a graph ({first}). Its "
+            "prepare and score must not ask for values, as `if x.mean() > 0` does, nor for "
+            "len(batch): batch.shape[0] may vary."
+        ) from error
+    for found, right in zip(program.module()(images[1:]), wanted, strict=True):
+        if right is not None and not torch.allclose(found, right[1:], rtol=1e-4, atol=1e-4):
+            raise ValueError(
+                f"Once written down, {type(plain).__name__} scores otherwise: its score of a "
+                "picture depends on chance, or on the pictures beside it."
+            )
+    return program
 
 
 class Scorer(nn.Module):

@@ -404,7 +404,7 @@ class Hf2vad(Detector):
         flows = self.memory.network(true)[0].float()
         c, sides = self.network.bottleneck.first.beta.shape[1], (4, 8)
         draw = torch.randn if self.training else torch.zeros
-        noise = [draw(len(batch), c, side, side, device=batch.device) for side in sides]
+        noise = [draw(batch.shape[0], c, side, side, device=batch.device) for side in sides]
         look = batch[:, :, : self.channels]
         error = ((flows - true) ** 2).mean(dim=(1, 2, 3, 4))
         return Given(look[:, :-1].flatten(1, 2), flows.flatten(1, 2), noise, look[:, -1], error)

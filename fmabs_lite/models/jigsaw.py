@@ -164,7 +164,7 @@ def permutations(b: int, n: int, untouched: float = 0.0) -> Tensor:
 
 def reorder(things: Tensor, order: Tensor) -> Tensor:
     """Put thing `order[b, k]` of item b at its place k: (B, n, …) and (B, n) to (B, n, …)."""
-    return things[torch.arange(len(things), device=things.device)[:, None], order]
+    return things[torch.arange(things.shape[0], device=things.device)[:, None], order]
 
 
 def patch_side(size: int) -> int:

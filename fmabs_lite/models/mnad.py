@@ -222,7 +222,8 @@ class Mnad(Detector):
     def _parts(self, prepared: Prepared) -> tuple[dict[str, Tensor], Tensor]:
         frame, query = self.network(prepared.input)
         error = ((frame - prepared.target) / 2).square().mean(dim=1)  # in [0, 1], as the images
-        distance = compactness(query, self.network.memory.items).view(len(frame), -1).mean(dim=1)
+        apart = compactness(query, self.network.memory.items)
+        distance = apart.view(frame.shape[0], -1).mean(dim=1)
         return {"S_o": error.mean(dim=(1, 2)), "map_o": error, "S_memory": distance}, query
 
 

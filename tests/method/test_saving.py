@@ -1,5 +1,7 @@
 """A system judges like the functions it is made of; one file holds it; export gives it away."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,7 @@ from fmabs_lite.models import (
 )
 from fmabs_lite.models.prior import imagenet
 from fmabs_lite.recipe import made
-from fmabs_lite.saving import System, load, networks, save
+from fmabs_lite.saving import System, export, load, networks, save
 from fmabs_lite.scoring import enlarge, peak, smooth
 from fmabs_lite.training import collect, fit
 
@@ -271,3 +273,66 @@ def test_weights_in_the_file_are_readable_by_others(tmp_path):
     assert "detector/detector.network.bottleneck.weight" in keys
     assert ".teacher/bottleneck.weight" in keys
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def outside(path) -> list[np.ndarray]:
+    """What ONNX Runtime says about four pictures."""
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(["score", "map"], {"images": TEST.numpy()})
+
+
+def test_an_exported_onnx_scores_pictures_as_the_system_does(tmp_path):
+    """The example was a batch of two, this is one of four."""
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    system = System.of(boosted(), TRAIN, sigma=1.0)
+    system.threshold = 1.25
+    export(system, tmp_path / "a.onnx")
+    for found, right in zip(outside(tmp_path / "a.onnx"), system.judge(TEST), strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-4)
+    held = {entry.key: entry.value for entry in onnx.load(tmp_path / "a.onnx").metadata_props}
+    about = json.loads(held["fmabs_lite"])
+    assert (about["threshold"], about["lam"], about["size"]) == (1.25, 0.3, [16, 24])
+
+
+def test_an_exported_program_scores_pictures_as_the_system_does(tmp_path):
+    system = system_of("boosted")
+    export(system, tmp_path / "a.pt2")
+    extra = {"fmabs_lite": ""}
+    program = torch.export.load(tmp_path / "a.pt2", extra_files=extra).module()
+    shape = (5, *system.leading, *system.size)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
+    for found, right in zip(program(images), system.judge(images), strict=True):
+        np.testing.assert_allclose(found.detach(), right, rtol=1e-4, atol=1e-4)
+    assert json.loads(extra["fmabs_lite"])["threshold"] == 0.25
+
+
+class Asking(Reconstruction):
+    def prepare(self, batch):
+        return super().prepare(batch * 2 if batch.mean() > 0.5 else batch)
+
+
+class Beside(Reconstruction):
+    def prepare(self, batch):
+        return super().prepare(batch - batch.mean(dim=0, keepdim=True))
+
+
+@pytest.mark.parametrize(
+    "kind, message",
+    [(Asking, "score of Asking cannot be written down .*batch.shape"),
+     (Beside, "Once written down, Beside scores otherwise: .* pictures beside it")],
+)  # fmt: skip
+def test_a_score_that_cannot_be_written_down_is_refused(kind, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export(System(kind(plain().network), (16, 24)), tmp_path / "a.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_of_another_ending_or_without_onnxscript_is_refused(tmp_path, monkeypatch):
+    system = System(plain(), (16, 24))
+    with pytest.raises(ValueError, match=r"ends in '\.pth'; choose \.onnx or \.pt2"):
+        export(system, tmp_path / "a.pth")
+    monkeypatch.setattr("fmabs_lite.saving.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install onnxscript"):
+        export(system, tmp_path / "a.onnx")
