@@ -22,14 +22,16 @@ class DataError(ValueError):
     """Data that is missing, damaged or inconsistent; the message names the file and the remedy."""
 
 
-CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information"}
+CLUTTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r", "lost+found",
+           "$recycle.bin", "system volume information", "@eadir", "#recycle"}  # fmt: skip
 
 
 def listing(folder: Path) -> list[Path]:
     """What lies in a folder, by name, without what systems and editors leave behind (chapter 01).
 
-    Left out are hidden names (.DS_Store, ._000.png, .ipynb_checkpoints) and those of Windows and
-    of archives made on a Mac. Whoever lists files of a data set does it by this.
+    Left out are hidden names (.DS_Store, ._000.png, .ipynb_checkpoints) and those of Windows, of
+    disks and their servers, and of archives made on a Mac. Whoever lists files of a data set does
+    it by this.
     """
     return sorted(path for path in folder.iterdir() if not is_clutter(path.name))
 

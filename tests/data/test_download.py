@@ -10,6 +10,7 @@ import shutil
 import sys
 import tarfile
 import threading
+import warnings
 import zipfile
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +22,7 @@ import pytest
 from click.testing import CliRunner
 from scipy.io import savemat
 
+from fmabs_lite.data import MVTecAD
 from fmabs_lite.data.fetch import SOURCES, archive, fetch, placing
 from fmabs_lite.data.fetch.archive import Archive, DiskFull, FetchError, download, unpack
 from fmabs_lite.press import cli
@@ -452,6 +454,17 @@ def test_a_set_is_downloaded_once_and_told(one_set, server, tmp_path):
     asked, before = len(server.log), listing(tmp_path / "data")
     one_set()
     assert (len(server.log), listing(tmp_path / "data")) == (asked, before)
+
+
+def test_a_defect_too_small_for_the_report_is_not_warned_of(mvtec):
+    speck = np.zeros((40, 50), np.uint8)
+    speck[5, 6] = 255
+    assert cv2.imwrite(str(mvtec.given / "ground_truth/scratch_head/000_mask.png"), speck)
+    with pytest.warns(UserWarning, match="1 of 2 masks are empty at 32 x 32"):
+        _ = MVTecAD(mvtec.given.parent, "screw", size=32).test
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "3 training images, 3 test images" in mvtec("--from", mvtec.given)
 
 
 def test_a_dry_run_touches_nothing(one_set, server, tmp_path):

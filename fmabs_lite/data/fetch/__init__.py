@@ -10,6 +10,7 @@ here.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,5 +77,8 @@ def fetch(
         kind.take(given, names_in(missing), target, data, "copy" if copy else "link")
     elif missing:
         kind.get(missing, target, data, mirror)
-    kind.report(target, names_in(chosen))
+    with warnings.catch_warnings():
+        # The report reads small, to see that all can be read: there, masks may vanish.
+        warnings.filterwarnings("ignore", ".* masks are empty at")
+        kind.report(target, names_in(chosen))
     print(f'In {target}. Use it with: make book DATA={data}, or in a chapter data = "{data}"')
