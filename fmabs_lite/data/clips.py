@@ -191,7 +191,8 @@ def frame_masks(
     masks shrinking leaves empty, and raises DataError, naming `source`, for one that is inverted.
     """
     marked = marked_frames(sources, read)
-    masks = cached(sources, f"masks {tuple(size)}", lambda: shrink_masks(read(), size, source))
+    # The rule is part of the name: masks that another one made are made again.
+    masks = cached(sources, f"masks > 0 {tuple(size)}", lambda: shrink_masks(read(), size, source))
     lost = cached(sources, f"lost {tuple(size)}", lambda: (marked == 1) & ~masks.any((1, 2)))
     frames = [f"frame {number} of {source.name}" for number in np.flatnonzero(lost)]
     tell_lost(frames, int(marked.sum()), size)
@@ -201,7 +202,7 @@ def frame_masks(
 def marked_frames(sources: Sequence[Path], read: Masks) -> np.ndarray:
     """Which frames a clip's masks, as `read()` gives them, mark at all: int8 (T,); cached."""
     return np.array(
-        cached(sources, "any pixel", lambda: np.array([(m > 0).any() for m in read()], np.int8))
+        cached(sources, "any > 0", lambda: np.array([(m > 0).any() for m in read()], np.int8))
     )
 
 

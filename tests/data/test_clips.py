@@ -129,6 +129,15 @@ def test_decoded_frames_that_two_users_share_have_the_permissions_of_the_umask(t
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o775
 
 
+def test_masks_that_another_rule_made_are_made_again(tmp_path):
+    source, size = tmp_path / "masks", (4, 6)
+    source.write_bytes(b"")
+    former = cache_dir() / "frames" / f"{module._key([source], f'masks {size}')}.npy"
+    module._write(former, np.zeros((2, *size), bool))
+    masks, _ = module.frame_masks([source], size, lambda: [np.eye(4, 6)] * 2, source)
+    assert masks.sum() == 8
+
+
 def test_a_gap_between_frames_is_an_error(tmp_path):
     write_frames(tmp_path / "01", [1, 2, 3, 4])
     (tmp_path / "01/002.png").unlink()
