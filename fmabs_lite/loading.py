@@ -1,7 +1,7 @@
 """What a training reads: data that are checked first, and batches that are read ahead."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -103,7 +103,7 @@ def batch_of(data: Data, numbers: Tensor) -> Tensor:
     return torch.stack(list(items))
 
 
-def batches(data: Data, chosen: Tensor, device: torch.device) -> Iterator[Tensor]:
+def batches(data: Data, chosen: Tensor, device: torch.device) -> Generator[Tensor, None, None]:
     """The batches of the rows of `chosen`, (steps, B); what is not in memory is read ahead."""
     if isinstance(data, Tensor):
         yield from (batch_of(data, numbers) for numbers in chosen)

@@ -5,7 +5,7 @@ import os
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -89,15 +89,12 @@ def fit(
     chosen = torch.randint(len(data), (steps, batch_size), generator=draws)
     with seeded(seed):
         losses = keeper.load()
-        left = closing(batches(data, chosen[losses.count :], device))
-        bar = tqdm(total=steps, initial=losses.count, desc=keeper.name, leave=False)
-        with left as stream, bar:
+        left = batches(data, chosen[losses.count :], device)
+        with closing(with_bar(left, losses, steps, keeper.name)) as stream:
             for batch in stream:
                 batch = batch if augment is None else augment(batch)
                 losses.add(descent(to_float(batch, device)))
                 keeper.save(losses)
-                bar.set_postfix_str(losses.shown, refresh=False)
-                bar.update()
                 if watch is not None:
                     watch(losses.count)
                     detector.train()
@@ -106,6 +103,18 @@ def fit(
     found = losses.read()
     refuse_lost(detector, losses)
     return found
+
+
+def with_bar(
+    stream: Generator[Tensor, None, None], losses: "Losses", steps: int, name: str | None
+) -> Generator[Tensor, None, None]:
+    """The batches of a training, beside a bar that shows the last loss that was read."""
+    bar = tqdm(total=steps, initial=losses.count, desc=name, leave=False)
+    with closing(stream), bar:
+        for batch in stream:
+            yield batch
+            bar.set_postfix_str(losses.shown, refresh=False)
+            bar.update()
 
 
 def name_of(augment: Callable | None) -> str | None:
