@@ -162,6 +162,9 @@ def jpeg_ends(data: bytes) -> bool:
     while data[at : at + 1] == b"\xff":
         if data[at + 1 : at + 2] == b"\xda":  # here the picture begins
             return JPEG_END in data[at:]
+        if data[at + 1 : at + 2] == b"\xff":  # any number of these may stand before a part
+            at += 1
+            continue
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return False
 

@@ -148,6 +148,13 @@ def test_what_a_phone_writes_behind_a_jpeg_does_no_harm(tmp_path):
     assert read_image(tmp_path / "a.jpg").shape == (40, 40, 3)
 
 
+def test_fill_bytes_between_the_parts_of_a_jpeg_do_no_harm(tmp_path):
+    whole = jpeg()
+    (tmp_path / "a.jpg").write_bytes(whole[:2] + 3 * b"\xff" + whole[2:])
+    (tmp_path / "b.jpg").write_bytes(whole)
+    assert np.array_equal(read_image(tmp_path / "a.jpg"), read_image(tmp_path / "b.jpg"))
+
+
 def test_a_small_picture_inside_does_not_hide_that_the_large_one_breaks_off(tmp_path):
     whole = jpeg()
     inside = b"\xff\xe1" + (len(whole) + 2).to_bytes(2, "big") + whole
