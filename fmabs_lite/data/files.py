@@ -118,8 +118,8 @@ def read_image(path: Path, grey: bool = False) -> np.ndarray:
     if image.dtype != np.uint8:
         raise DataError(
             f"{path} holds values of type {image.dtype} up to {image.max():g}, and pictures are "
-            "read with 8 bits, 0 to 255. Divide all pictures of the set by the same number (4 if "
-            "the camera has 10 bits, 16 if 12, 256 if 16) and save them as uint8."
+            "read with 8 bits, 0 to 255. Divide all pictures of the set by the same number (10 "
+            "bits in use: 4, 12 bits: 16, 16 bits: 256; from 0 to 1: 1/255) and save them as uint8."
         )
     return image if grey else image[..., ::-1]
 

@@ -83,9 +83,10 @@ def read_pairs(
 class MVTecAD:
     """One category of MVTec AD, read on first use of `.train` or `.test` (both `Images`).
 
-    Images become `size` x `size` by area average, masks by `resize_mask`. PNG, JPEG and TIFF,
-    grey and RGB are read alike. Raises DataError naming the path and the remedy if the category
-    is missing, a file is unreadable, or images and masks do not match.
+    Images become `size` x `size` by area average, masks by `resize_mask`. PNG, JPEG, TIFF, BMP
+    and WebP of 8 bits, grey and RGB, are read alike; of a mask, all above zero counts, whatever
+    its depth, and one that vanishes by shrinking is told. Raises DataError naming the path and the
+    remedy if the category is missing, files are unreadable, or images and masks do not match.
     """
 
     def __init__(self, root: Path | str, category: str, size: int = 256) -> None:
