@@ -91,6 +91,20 @@ def video(path: Path) -> np.ndarray:
     return np.stack(frames)
 
 
+def test_matlab_files_of_equal_sets_have_equal_bytes(tmp_path, monkeypatch):
+    cells = np.empty((1, 2), object)
+    cells[0] = [np.eye(3, dtype=np.uint8), np.zeros((2, 0), np.uint8)]
+    for name, date in (("a", "Mon Jan  1"), ("b", "Tue Jan  2")):
+        monkeypatch.setattr("time.asctime", lambda *_, date=date: date)
+        savemat(tmp_path / f"{name}_dated.mat", {"gt": cells})
+        minis.save_mat(tmp_path / f"{name}.mat", "gt", cells)
+    dated, equal = ([(tmp_path / f"{name}{end}").read_bytes() for name in "ab"]
+                    for end in ("_dated.mat", ".mat"))  # fmt: skip
+    assert dated[0] != dated[1], "else nothing is tested"
+    assert equal[0] == equal[1]
+    assert np.array_equal(loadmat(tmp_path / "a.mat")["gt"][0, 0], np.eye(3))
+
+
 # ---- pictures ----------------------------------------------------------------------------------
 
 

@@ -188,8 +188,6 @@ def save_image(path: Path, image: np.ndarray) -> None:
 
 def write_avenue_clip(root: Path, part: str, number: int, seed: int, frames: int | None) -> None:
     """`training_videos/01.avi` and so on; with test videos, their `N_label.mat`."""
-    from scipy.io import savemat
-
     pictures, masks = zip(*shoot("avenue", part, number, seed, frames), strict=True)
     save_video(root / f"{part}_videos" / f"{number + 1:02d}.avi", pictures, RATES["avenue"])
     if part == "testing":
@@ -197,7 +195,16 @@ def write_avenue_clip(root: Path, part: str, number: int, seed: int, frames: int
         cells[0] = [mask.astype(np.uint8) for mask in masks]
         folder = root / "ground_truth_demo" / "testing_label_mask"
         folder.mkdir(parents=True, exist_ok=True)
-        savemat(folder / f"{number + 1}_label.mat", {"volLabel": cells}, do_compression=True)
+        save_mat(folder / f"{number + 1}_label.mat", "volLabel", cells)
+
+
+def save_mat(path: Path, name: str, cells: np.ndarray) -> None:
+    """Write a MATLAB file of one variable, undated: equal sets have equal bytes."""
+    from scipy.io import savemat
+
+    savemat(path, {name: cells}, do_compression=True)
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 5.0 MAT-file".ljust(116))  # the text that begins such a file
 
 
 def save_video(path: Path, frames: Iterable[np.ndarray], rate: int) -> None:
@@ -264,8 +271,6 @@ def write_ped2_clip(root: Path, part: str, number: int, seed: int, frames: int |
 
 def write_ped2_intervals(root: Path) -> None:
     """`ped2.mat`: key `gt`, a 1 x clips cell of 2 x k first and last abnormal frames, 1-based."""
-    from scipy.io import savemat
-
     clips = sorted((root / "ucsd_ped2" / "testing" / "masks").iterdir())
     cells = np.empty((1, len(clips)), object)
     for number, clip in enumerate(clips):
@@ -273,7 +278,7 @@ def write_ped2_intervals(root: Path) -> None:
         found = runs(np.array([mask.any() for mask in masks]))
         ends = [(start + 1, stop) for start, stop in found]
         cells[0, number] = np.array(ends, np.uint8).reshape(-1, 2).T
-    savemat(root / "ucsd_ped2" / "ped2.mat", {"gt": cells})
+    save_mat(root / "ucsd_ped2" / "ped2.mat", "gt", cells)
 
 
 # ---- ShanghaiTech Campus's layout -------------------------------------------------------------
