@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fmabs_lite.data.mvtec import Images
-from fmabs_lite.detector import Detector, refuse_no_detector, refuse_parts
+from fmabs_lite.detector import Detector, refuse_no_detector, refuse_not_finite, refuse_parts
 from fmabs_lite.loading import Data, batch_of, batches, refuse_data, to_float
 from fmabs_lite.metrics import auroc, localization
 from fmabs_lite.scoring import peak, smooth
@@ -296,7 +295,12 @@ def autocast(device: torch.device, precision: str):
 
 @torch.no_grad()
 def collect(detector: Detector, data: Data, batch_size: int = 32) -> dict[str, np.ndarray]:
-    """Score all of `data` in order, in eval mode; return each raw part as one array (N, …)."""
+    """Score all of `data` in order, in eval mode; return each raw part as one array (N, …).
+
+    Raises:
+        TypeError: for data that are not uint8, or what is no detector.
+        ValueError: for scores that are not finite, or not one for each image.
+    """
     refuse_no_detector(detector)
     refuse_data(data)
     device = best_device()
@@ -308,7 +312,10 @@ def collect(detector: Detector, data: Data, batch_size: int = 32) -> dict[str, n
         refuse_parts(found, len(batch))
         for name, value in found.items():
             parts.setdefault(name, []).append(value.cpu().numpy())
-    return {name: np.concatenate(values) for name, values in parts.items()}
+    whole = {name: np.concatenate(values) for name, values in parts.items()}
+    for name, part in whole.items():
+        refuse_not_finite(name, part)
+    return whole
 
 
 def evaluate(maps: np.ndarray, images: Images, sigma: float) -> dict[str, float]:
@@ -383,8 +390,8 @@ class Checkpoint:
         return state
 
     def refuse_other(self, config: dict) -> None:
-        differ = [f"{k}={config.get(k)!r} (now {self.config.get(k)!r})"
-                  for k in self.config | config if config.get(k) != self.config.get(k)]  # fmt: skip
+        differ = [f"{k}={config.get(k)!r} (now {v!r})" for k, v in self.config.items()
+                  if config.get(k) != v]  # fmt: skip
         if differ:
             raise ValueError(
                 f"The checkpoint {self.path} was made with {', '.join(differ)}. Delete it, or "
@@ -423,15 +430,11 @@ def checkpoint_path(target: str | Path | None) -> Path | None:
         return Path(target).expanduser()
     folder = os.environ.get("FMABS_RUN_DIR")
     if folder is None:
-        say_dropped(target)
+        # Without the name in it, Python tells this once for each line that trains.
+        warnings.warn(
+            "A checkpoint's bare name is kept by the runner, and none is at work: nothing is "
+            "written. Give a path to keep it, such as 'nets/teacher.pt'.",
+            stacklevel=4,
+        )
         return None
     return Path(folder) / "checkpoints" / f"{target}.pt"
-
-
-@cache  # a chapter trains many networks: each is named once
-def say_dropped(name: str) -> None:
-    warnings.warn(
-        f"checkpoint={name!r} is a bare name, and no runner is at work that would keep it: nothing "
-        f"is written. Give a path to keep it, such as '{name}.pt'.",
-        stacklevel=5,
-    )
