@@ -3,6 +3,7 @@
 import warnings
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -102,3 +103,13 @@ def refuse_parts(parts: object, count: int) -> None:
             shape = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
             raise ValueError(f"score returned {name} as {shape} for {count} images; give a tensor "
                              "with one entry for each image.")  # fmt: skip
+
+
+def refuse_not_finite(name: str, part: np.ndarray) -> None:
+    """Raise a ValueError for scores or maps (N, …) with a NaN: no threshold would ever find it."""
+    wrong = (~np.isfinite(part)).reshape(len(part), -1).any(axis=1)
+    if wrong.any():
+        raise ValueError(
+            f"{name} is not finite for {wrong.sum()} of {len(part)} images, first for number "
+            f"{wrong.argmax()}. Weights may be lost: train again, or look at what score divides by."
+        )

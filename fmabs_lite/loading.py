@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from fmabs_lite.data.mvtec import Images
 
+ITEMS = ("__len__", "__getitem__")
 AHEAD = 4  # batches that wait to be used: enough to bridge a slow file
 
 
@@ -38,7 +39,7 @@ def refuse_data(data: Data) -> None:
         remedy = "Give its data set: loader.dataset; batches are drawn here."
     elif isinstance(data, np.ndarray):
         remedy = "Give torch.from_numpy(images), uint8 of shape (N, C, H, W)."
-    elif not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+    elif isinstance(data, str | dict) or not all(hasattr(data, verb) for verb in ITEMS):
         remedy = "Give a uint8 tensor (N, C, H, W), or an object with __len__ and __getitem__."
     if remedy:
         raise TypeError(f"The data are {article(data)}, not uint8 images. {remedy}")

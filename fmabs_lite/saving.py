@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fmabs_lite import __version__
-from fmabs_lite.detector import Detector
-from fmabs_lite.loading import to_float
+from fmabs_lite.detector import Detector, refuse_not_finite
+from fmabs_lite.loading import refuse_floats, to_float
 from fmabs_lite.recipe import made, recipe_of, strangers
 from fmabs_lite.scoring import moments
 from fmabs_lite.taps import digest
@@ -71,14 +71,12 @@ class System:
         Returns:
             scores (N,), larger is more anomalous; maps (N, H, W), or None where it has none.
         Raises:
-            ValueError: for pictures of another size, or a `Boosted` with λ without statistics.
+            ValueError: for pictures of another shape, a `Boosted` with λ without statistics, or
+                scores that are not finite.
             TypeError: for pictures that are not uint8.
         """
-        if tuple(images.shape[-2:]) != tuple(self.size):
-            raise ValueError(
-                f"The pictures are {images.shape[-2]}×{images.shape[-1]}; this system takes "
-                f"{self.size[0]}×{self.size[1]}. Resize them before."
-            )
+        refuse_floats(images)
+        refuse_other_pictures(self, images)
         device = best_device()
         scorer = Scorer(self).to(device).eval()
         scores, maps = [], []
@@ -87,13 +85,34 @@ class System:
                 score, where = scorer(batch.to(device))
                 scores.append(score.cpu().numpy())
                 maps += [] if where is None else [where.cpu().numpy()]
-        return np.concatenate(scores), np.concatenate(maps) if maps else None
+        found = np.concatenate(scores)
+        refuse_not_finite("The score", found)
+        return found, np.concatenate(maps) if maps else None
+
+
+def refuse_other_pictures(system: System, images: Tensor) -> None:
+    """Raise a ValueError for pictures that are not of the shape that a system takes."""
+    found, wanted = tuple(images.shape[1:]), (*system.leading, *system.size)
+    if found == wanted:
+        return
+    if found[:-2] != wanted[:-2]:
+        raise ValueError(
+            f"The pictures have the shape {tuple(images.shape)}; this system takes (N, "
+            f"{', '.join(map(str, wanted))}). A single picture is picture[None]."
+        )
+    raise ValueError(
+        f"The pictures are {found[-2]}×{found[-1]}; this system takes "
+        f"{wanted[-2]}×{wanted[-1]}. Resize them before."
+    )
 
 
 def save(system: System, path: str | Path) -> None:
     """Write a system to one file of safetensors: weights, also the teacher's, and all else in JSON.
 
     Nothing in it is code. The file is written whole or not at all.
+
+    Raises:
+        ValueError: for a threshold, or scores, that are not finite.
     """
     tensors = {
         f"{part}/{name}": value.detach().cpu().contiguous().clone()
@@ -107,6 +126,7 @@ def save(system: System, path: str | Path) -> None:
         "probe": probe(system),
     }
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     save_file(tensors, partial, {MARK: json.dumps(facts, allow_nan=False)})
     os.replace(partial, path)
@@ -114,7 +134,12 @@ def save(system: System, path: str | Path) -> None:
 
 def facts_of(system: System) -> dict:
     """What a file says of a system beside its detector."""
+    limit = None if system.threshold is None else float(system.threshold)
+    if limit is not None and not math.isfinite(limit):
+        raise ValueError(f"The threshold is {limit}, so every picture would be judged alike. Set a "
+                         "finite one, or None.")  # fmt: skip
     return {name: getattr(system, name) for name in FACTS} | {
+        "threshold": limit,
         "lam": getattr(system.detector, "score_weight", None),  # it may have been set since
         "versions": {"fmabs_lite": __version__, "torch": torch.__version__},
     }
@@ -221,6 +246,8 @@ def probe(system: System) -> list[float]:
         detector.to(device)
         for module, mode in modes:
             module.training = mode
+    for name, part in parts.items():
+        refuse_not_finite(name, part.numpy())
     found = [parts[name].double().reshape(2, -1) for name in sorted(parts)]
     return torch.cat([torch.cat([part.mean(dim=1), part.amax(dim=1)]) for part in found]).tolist()
 

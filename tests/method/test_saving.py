@@ -98,6 +98,39 @@ def test_pictures_of_another_size_floats_and_missing_statistics_are_refused():
         System(boosted(), (16, 24)).judge(TEST)
 
 
+def test_grey_and_single_pictures_and_arrays_are_refused():
+    system = System(plain(), (16, 24))
+    with pytest.raises(ValueError, match=r"shape \(4, 1, 16, 24\); .* takes \(N, 3, 16, 24\)"):
+        system.judge(TEST[:, :1])
+    with pytest.raises(ValueError, match=r"shape \(3, 16, 24\); .*picture\[None\]"):
+        system.judge(TEST[0])
+    with pytest.raises(TypeError, match="give a tensor of uint8"):
+        system.judge(TEST.numpy())
+
+
+def test_a_network_whose_weights_are_lost_judges_nothing_and_is_not_saved(tmp_path):
+    """A NaN lies above no threshold: every picture would pass as normal."""
+    system = System(plain(), (16, 24), threshold=0.5)
+    with torch.no_grad():
+        next(system.detector.parameters())[0] = float("nan")
+    with pytest.raises(ValueError, match="The score is not finite for 4 of 4 images"):
+        system.judge(TEST)
+    with pytest.raises(ValueError, match="S_o is not finite for 2 of 2 images"):
+        save(system, tmp_path / "a" / "b.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("limit", [float("nan"), float("inf")])
+def test_a_threshold_that_is_not_finite_is_not_saved(limit, tmp_path):
+    with pytest.raises(ValueError, match=f"threshold is {limit}, so every picture"):
+        save(System(plain(), (16, 24), threshold=limit), tmp_path / "a.safetensors")
+
+
+def test_a_threshold_of_numpys_and_a_new_folder_are_taken(tmp_path):
+    save(System(plain(), (16, 24), threshold=np.float32(0.5)), tmp_path / "new" / "a.safetensors")
+    assert load(tmp_path / "new" / "a.safetensors").threshold == 0.5
+
+
 def of_two_layers() -> Boosted:
     attention = [ChannelAttention(16, 4), SpatialAttention(3)]
     return Boosted(plain(1), plain(0).network, ["encoder", "bottleneck"], attention, 0.5, 0.2,
