@@ -18,6 +18,7 @@ from fmabs_lite.lesson.exercises import (  # noqa: F401 - importing a file regis
     chapter_14,
     chapter_15,
     chapter_16,
+    chapter_17,
 )
 from fmabs_lite.lesson.exercises.registry import check, exercise
 
