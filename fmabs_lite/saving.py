@@ -155,7 +155,7 @@ def load(path: str | Path, build: Callable[[], Detector] | None = None) -> Syste
         ValueError: when the file is damaged or another one, `build` is missing or makes another
             detector, or the system does not score as it did when it was saved.
     """
-    facts, tensors = read(Path(path))
+    facts, tensors = opened(Path(path))
     if build is None and (unknown := strangers(facts["detector"])):
         raise ValueError(
             f"{path} holds {unknown[0]}, which fmabs_lite cannot make. Give a function that makes "
@@ -179,7 +179,7 @@ def load(path: str | Path, build: Callable[[], Detector] | None = None) -> Syste
     return system
 
 
-def read(path: Path) -> tuple[dict, dict[str, Tensor]]:
+def opened(path: Path) -> tuple[dict, dict[str, Tensor]]:
     """What a file says, and its tensors. Raises a ValueError if `save` did not write it so."""
     try:
         with safe_open(path, "pt") as file:

@@ -74,32 +74,33 @@ class Reconstruction(Detector):
         return Prepared(input=batch, target=batch)
 
     def loss(self, prepared: Prepared) -> Tensor:
-        return F.mse_loss(self.answer(prepared), prepared.target)
+        return F.mse_loss(answered(self.network, prepared), prepared.target)
 
     def score(self, prepared: Prepared) -> dict[str, Tensor]:
-        error = (self.answer(prepared) - prepared.target) ** 2
+        error = (answered(self.network, prepared) - prepared.target) ** 2
         return {"S_o": error.mean(dim=(1, 2, 3)), "map_o": error.mean(dim=1)}
 
-    def answer(self, prepared: Prepared) -> Tensor:
-        """What the network returns, in fp32, if it can be compared with the target.
 
-        Raises:
-            TypeError: when it is no tensor.
-            ValueError: when it has another shape: the difference would be of something else.
-        """
-        output, wanted = self.network(prepared.input), tuple(prepared.target.shape)
-        name = type(self.network).__name__
-        if not isinstance(output, Tensor):
-            raise TypeError(
-                f"{name} returns a {type(output).__name__}; a tensor {wanted} is wanted. Wrap it "
-                "in a module that returns the image alone, as lambda x: network(x)['out'] would."
-            )
-        if output.shape != wanted:
-            raise ValueError(
-                f"{name} returns {tuple(output.shape)} where the target is {wanted}; give a "
-                "network that returns this shape, or pictures of a size that it can keep."
-            )
-        return output.float()
+def answered(network: nn.Module, prepared: Prepared) -> Tensor:
+    """What a network makes of its input, in fp32, if it can be compared with the target.
+
+    Raises:
+        TypeError: when it is no tensor.
+        ValueError: when it has another shape: the difference would be of something else.
+    """
+    output, wanted = network(prepared.input), tuple(prepared.target.shape)
+    name = type(network).__name__
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"{name} returns a {type(output).__name__}; a tensor {wanted} is wanted. Wrap it in a "
+            "module that returns the image alone, as lambda x: network(x)['out'] would."
+        )
+    if output.shape != wanted:
+        raise ValueError(
+            f"{name} returns {tuple(output.shape)} where the target is {wanted}; give a network "
+            "that returns this shape, or pictures of a size that it can keep."
+        )
+    return output.float()
 
 
 @recorded()

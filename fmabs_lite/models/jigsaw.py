@@ -164,7 +164,8 @@ def permutations(b: int, n: int, untouched: float = 0.0) -> Tensor:
 
 def reorder(things: Tensor, order: Tensor) -> Tensor:
     """Put thing `order[b, k]` of item b at its place k: (B, n, …) and (B, n) to (B, n, …)."""
-    return things[torch.arange(things.shape[0], device=things.device)[:, None], order]
+    rows = torch.arange(things.shape[0], device=things.device)
+    return things[rows[:, None], order]
 
 
 def patch_side(size: int) -> int:

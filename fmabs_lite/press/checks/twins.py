@@ -202,8 +202,12 @@ def _twin(cell: Cell, package: Package) -> tuple[Module, Definition] | str:
     return homes[0], homes[0].definition(name)
 
 
+UNSHOWN = "recorded"  # a decorator for files, above all others: a chapter has no use for it
+
+
 def _text(module: Module, definition: Definition) -> str:
-    first = min([definition.lineno, *(d.lineno for d in definition.decorator_list)])
+    shown = [d for d in definition.decorator_list if UNSHOWN not in ast.unparse(d)]
+    first = min([definition.lineno, *(d.lineno for d in shown)])
     return "\n".join(module.source.splitlines()[first - 1 : definition.end_lineno])
 
 
