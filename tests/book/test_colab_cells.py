@@ -59,6 +59,8 @@ def screw(tmp_path, monkeypatch):
     for k, name in enumerate(("train/good/000", "train/good/001", "test/good/000", *bad)):
         (path := folder / f"{name}.png").parent.mkdir(parents=True, exist_ok=True)
         picture = np.random.default_rng(k).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+        if "mask" in name:
+            picture[:, :20] = 0  # half of it is no defect
         assert cv2.imwrite(str(path), picture)
     with tarfile.open(packed := folder.with_suffix(".tar.xz"), "w:xz") as tar:
         tar.add(folder, "screw")
