@@ -1,4 +1,4 @@
-"""The command line, `fmabs-lite`: data, run, sweep, build, check, peers, sync, fork."""
+"""The command line, `fmabs-lite`: data, run, sweep, build, check, peers, sync, student, fork."""
 
 from __future__ import annotations
 
@@ -401,6 +401,16 @@ def sync() -> None:
 
     for line in checks.sync(_repo()) or ():
         click.echo(line)
+
+
+@main.command()
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+def student(out: Path) -> None:
+    """Write a copy for a class into OUT: notebooks without solutions, and an answer key."""
+    from fmabs_lite.press.student import class_copy
+
+    count = class_copy(_repo(), out)
+    click.echo(f"wrote {out / 'class'} and {out / 'answer_key.md'}, with {count} solutions")
 
 
 @main.command()
