@@ -45,7 +45,7 @@ async function measure(name, width) {
     filters: [...new Set([...light, ...dark])].filter(f => f !== "none"),
     elsewhere: [...page.querySelectorAll("img, script, link[rel=stylesheet], iframe")]
       .map(e => e.getAttribute("src") ?? e.getAttribute("href") ?? "")
-      .filter(address => /^(https?:)?\/\//.test(address)),
+      .filter(address => /^(https?:)?\\/\\//.test(address)),
     name, width,
     title: page.querySelector("h1")?.textContent ?? "",
     inner: frame.contentWindow.innerWidth,
