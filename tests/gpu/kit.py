@@ -67,8 +67,9 @@ def pack_data(data: Path, target: Path, textures: int) -> None:
     """
     import numpy as np
 
-    from fmabs_lite.data.files import read_image, resize, resize_mask
+    from fmabs_lite.data.files import read_image, resize
     from fmabs_lite.data.folder import DataFolder, files_below
+    from fmabs_lite.data.masks import read_marks, resize_mask
 
     source = DataFolder(data)
     category = source.mvtec / CATEGORY
@@ -76,7 +77,8 @@ def pack_data(data: Path, target: Path, textures: int) -> None:
         inside = path.relative_to(category)
         grey = inside.parts[0] == "ground_truth"
         if inside.parts[0] in ("train", "test", "ground_truth"):
-            copy_picture(path, target / "mvtec" / CATEGORY / inside, grey, read_image,
+            copy_picture(path, target / "mvtec" / CATEGORY / inside, grey,
+                         (lambda path, grey: read_marks(path)) if grey else read_image,
                          (lambda x: resize_mask(x, SIZE).astype(np.uint8) * 255) if grey
                          else lambda x: resize(x, (SIZE, SIZE)))  # fmt: skip
     if source.has("dtd"):
