@@ -131,12 +131,14 @@ def predict(system: System, given: Pictures, batch_size: int = 16) -> Judged:
     Args:
         system: a detector with what belongs to it, see `System`; it needs a threshold.
     Raises:
-        ValueError: if the system has no threshold.
+        ValueError: if the system has no threshold, or one that is not finite.
         DataError: if a path does not exist, or no picture can be read.
     """
-    if system.threshold is None:
-        raise ValueError("The system has no threshold. Set it: system.threshold = threshold(scores "
-                         "of held-out normal pictures).")  # fmt: skip
+    if system.threshold is None or not math.isfinite(system.threshold):
+        raise ValueError(
+            f"The system's threshold is {system.threshold}, by which nothing can be decided. Set "
+            "it: system.threshold = threshold(scores of held-out normal pictures)."
+        )
     paths, others = pictures(given)
     tell_skipped(others)
     read, scores, maps, unread = [], [], [], {}

@@ -1,4 +1,4 @@
-"""HF2-VAD: reconstruct an object's motion from memory, then predict its frame by it (chapter 17).
+"""HF2-VAD: reconstruct an object's motion from memory, then predict its frame by it.
 
 After Liu et al., ICCV 2021 (https://arxiv.org/abs/2108.06852), and the settings of the code they
 released.
@@ -52,7 +52,7 @@ def entropy(weights: Tensor) -> Tensor:
 
 @recorded()
 class FlowNet(nn.Module):
-    """Flow to flow past three memories and two skips: (B, n, 2, s, s) to the same (chapter 17).
+    """Flow to flow past three memories and two skips: (B, n, 2, s, s) to the same.
 
     The deepest skip is left out, so that what is deepest comes from memory alone.
 
@@ -102,7 +102,7 @@ class FlowNet(nn.Module):
 
 @recorded()
 class FlowMemory(Detector):
-    """Stage one: reconstruct the flow of an object from memory (chapter 17).
+    """Stage one: reconstruct the flow of an object from memory.
 
     L_o = squared error + 0.0002 · the entropies of the three memories, on the last flow of a cube,
     as released. Raw parts, over all flows of a cube: S_o and map_o, the squared error.
@@ -301,7 +301,7 @@ class Predicted(NamedTuple):
 
 @recorded()
 class Cvae(nn.Module):
-    """Predict a frame from earlier ones and reconstructed flow, through a latent z (chapter 17).
+    """Predict a frame from earlier ones and reconstructed flow, through a latent z.
 
     Args:
         c_frames, c_flows: channels of all frames and of all flows that are given.
@@ -348,7 +348,7 @@ class Given(NamedTuple):
 
 @recorded()
 class Hf2vad(Detector):
-    """Stage two: predict an object's frame, guided by flow from memory (chapter 17).
+    """Stage two: predict an object's frame, guided by flow from memory.
 
     L_o = squared error + `gradient_loss` with exponent 1 + `divergence`. Raw parts: S_o and map_o,
     the squared error of the frame; S_flow, that of the flow. Where flow cannot be reconstructed

@@ -131,10 +131,11 @@ def test_without_maps_there_is_nothing_to_lay_over(tmp_path):
         found.overlays(tmp_path / "out")
 
 
-def test_without_a_threshold_nothing_is_decided(tmp_path):
+@pytest.mark.parametrize("line", [None, float("nan"), float("inf")])
+def test_without_a_threshold_nothing_is_decided(tmp_path, line):
     put(tmp_path / "1.png", 51)
-    with pytest.raises(ValueError, match="no threshold"):
-        predict(a_system(line=None), tmp_path)
+    with pytest.raises(ValueError, match=f"threshold is {line}, by which nothing can be decided"):
+        predict(a_system(line=line), tmp_path)
 
 
 def test_a_folder_without_a_readable_picture(tmp_path):
