@@ -1,4 +1,4 @@
-"""What chance alone could have done (chapter 15).
+"""What chance alone could have done (chapter 16).
 
 Three sources of chance, three tools. Another test set: a bootstrap over test images. Other seeds:
 an exact paired test, which assumes no shape of their spread, only that without a difference either

@@ -1,4 +1,4 @@
-"""What the papers call better, asked of the records (chapter 15)."""
+"""What the papers call better, asked of the records (chapter 16)."""
 
 from __future__ import annotations
 

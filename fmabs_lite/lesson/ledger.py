@@ -1,4 +1,4 @@
-"""Which printed numbers hold when run again (chapter 15).
+"""Which printed numbers hold when run again (chapter 16).
 
 The ledger is computed from three things and from nothing else: the papers' tables
 (`book/paper_tables.yml`), which of our numbers speaks to which cell of them (`book/ledger.yml`),

@@ -1,4 +1,4 @@
-"""What the papers print, number by number, and where their tables disagree (chapter 15).
+"""What the papers print, number by number, and where their tables disagree (chapter 16).
 
 Every number in `book/paper_tables.yml` is a cell, in percent, as the papers print them. What the
 records say of a cell is filled in by `fmabs_lite.lesson.ledger`.

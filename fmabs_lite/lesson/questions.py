@@ -1,4 +1,4 @@
-"""What the papers leave open, and what a record says of the other reading (chapter 16).
+"""What the papers leave open, and what a record says of the other reading (chapter 17).
 
 The questions stand in `book/open_questions.yml`; the differences are computed from the records,
 without a network or torch. A question whose other reading was not run stays in the list.

@@ -1,4 +1,4 @@
-"""Runs beside the committed records and beside the papers: `fmabs-lite check RUNS` (chapter 15)."""
+"""Runs beside the committed records and beside the papers: `fmabs-lite check RUNS` (chapter 16)."""
 
 from __future__ import annotations
 

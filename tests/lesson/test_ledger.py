@@ -465,7 +465,7 @@ def test_the_ledger_needs_no_torch():
 
 @pytest.mark.parametrize("kept", ["*", "14*", ""])
 @pytest.mark.parametrize(
-    "name, counts", [("15_ledger", "counted"), ("16_open_questions", "count_statuses(cells)")]
+    "name, counts", [("16_ledger", "counted"), ("17_open_questions", "count_statuses(cells)")]
 )
 def test_a_chapter_on_records_needs_nothing_else(whole, kept, name, counts):
     """It runs from all records, some or none, without torch and without data."""
@@ -636,10 +636,10 @@ def test_a_chapter_on_the_ledger_depends_on_every_record(small, module):
     from fmabs_lite.press.plan import _book_files_read
 
     notebook = new_notebook(cells=[new_code_cell(f"import fmabs_lite.lesson.{module}")])
-    read = _book_files_read(small, "15_ledger", notebook, "quick")
+    read = _book_files_read(small, "16_ledger", notebook, "quick")
     assert set(read) == {"03_three.cpu.json", "paper_tables.yml", "ledger.yml"}
     other = new_notebook(cells=[new_code_cell("x = 1")])
-    assert _book_files_read(small, "15_ledger", other, "quick") == {}
+    assert _book_files_read(small, "16_ledger", other, "quick") == {}
 
 
 def test_numbers_are_those_of_the_record():

@@ -206,11 +206,11 @@ def test_a_chapter_on_the_questions_depends_on_every_record(book):
     (repo / "book" / "paper_tables.yml").write_text("tables: {}\n")
     code = "from fmabs_lite.lesson.questions import Question"
     notebook = new_notebook(cells=[new_code_cell(code)])
-    read = _book_files_read(repo, "16_open_questions", notebook, "quick")
+    read = _book_files_read(repo, "17_open_questions", notebook, "quick")
     yamls = {"paper_tables.yml", "ledger.yml", "open_questions.yml"}
     assert set(read) == {path.name for path in (ROOT / "book" / "records").glob("*.json")} | yamls
     ledger = new_notebook(cells=[new_code_cell("import fmabs_lite.lesson.ledger")])
-    assert "open_questions.yml" not in _book_files_read(repo, "15_ledger", ledger, "quick")
+    assert "open_questions.yml" not in _book_files_read(repo, "16_ledger", ledger, "quick")
 
 
 def test_the_wheel_carries_the_questions():

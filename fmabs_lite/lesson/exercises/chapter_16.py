@@ -1,37 +1,35 @@
-"""Checks of the exercises of chapter 16: what the papers leave open."""
+"""Checks of the exercises of chapter 16: the ledger."""
 
 from fmabs_lite.lesson.exercises.registry import exercise
 
 
 @exercise("16.1")
-def _programs(programs):
-    for readings, right in (([2, 3, 2], 12), ([2] * 44, 2**44), ([5], 5), ([], 1)):
-        got = programs(readings)
-        assert got == right, (
-            f"{len(readings)} questions with {readings[:4]}… readings: every answer goes with "
-            f"every other, which makes {right} programs, not {got}."
-        )
+def _one_sided(one_sided):
+    cases = [
+        ([1, 2, 4], 1 / 8, "Only the signs as they are give so much"),
+        ([1, 1, -1], 4 / 8, "Sums of 1 or more: 3 once and 1 three times"),
+        ([-1, -2], 1.0, "Every choice of signs gives at least the lowest sum"),
+        ([0.1, 0.2, 0.3, 0], 2 / 16, "A difference of zero has two signs and one value"),
+    ]
+    for gaps, right, why in cases:
+        got = float(one_sided(gaps))
+        assert abs(got - right) < 1e-9, f"{why}: one_sided({gaps}) is {right}, not {got}."
 
 
 @exercise("16.2")
-def _flattery(flattery):
-    cases = [([0.70, 0.74, 0.71], 0, 0.04), ([0.70, 0.74, 0.71], 1, 0.0), ([0.6], 0, 0.0)]
-    for curve, fixed, right in cases:
-        got = float(flattery(curve, fixed))
-        assert abs(got - right) < 1e-9, (
-            f"The best of {curve} is {max(curve)}, and λ number {fixed} gives {curve[fixed]}: "
-            f"{right:.2f}, not {got:.2f}."
+def _least_seeds(least_seeds):
+    for claims, level, right in ((1, 0.25, 3), (1, 0.05, 6), (12, 0.05, 9), (4, 0.5, 4)):
+        got = least_seeds(claims, level)
+        assert got == right, (
+            f"{claims} claims at {level}: the smallest p-value of n seeds is 2 / 2ⁿ, times "
+            f"{claims}; that needs {right} seeds, not {got}."
         )
 
 
 @exercise("16.3")
-def _copycat(copycat):
-    cases = [
-        ([0, 0, 1, 1], [0, 0, 1, 1], 1.0, "who agree"),
-        ([0, 0, 1, 1], [1, 1, 0, 0], 0.0, "who agree on nothing"),
-        ([0, 1, 1, 1], [0, 0, 1, 1], 0.75, "one of whom calls one more frame anomalous"),
-        ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1], 5 / 6, "one of whom calls one frame fewer anomalous"),
-    ]
-    for labels, others, right, who in cases:
-        got = float(copycat(labels, others))
-        assert abs(got - right) < 1e-9, f"For two {who} it is {right:.3f}, not {got:.3f}."
+def _agree(agree):
+    wide, narrow = [80.0, 90.0, 100.0], [75.0, 75.1, 74.9]
+    assert agree(wide, narrow), "Two deviations of 80, 90, 100 are 20 points; 75 lies within."
+    assert not agree(narrow, wide), "Two deviations of the first list, not of the second."
+    assert agree([90.0, 90.0, 90.0], [90.9, 90.9, 90.9]), "A point is always allowed."
+    assert not agree([90.0, 90.0, 90.0], [91.1, 91.1, 91.1]), "More than a point is too much here."

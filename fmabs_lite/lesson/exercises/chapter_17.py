@@ -1,41 +1,37 @@
-"""Checks of the exercises of chapter 17: your own pictures."""
+"""Checks of the exercises of chapter 17: what the papers leave open."""
 
 from fmabs_lite.lesson.exercises.registry import exercise
 
 
 @exercise("17.1")
-def _line(line):
-    cases = [
-        ([3.0, 1.0, 2.0], 0.5, 2.0, "four places, two of them above: the second of three"),
-        (list(range(9)), 0.1, 8, "nine scores allow one in ten by their highest"),
-        (list(range(19)), 0.05, 18, "20 · 0.95 is 19, in floats a little more: take care"),
-        (list(range(99)), 0.1, 89, "number ⌈100 · 0.9⌉ = 90 of them, counted from 1"),
-    ]
-    for scores, rate, right, why in cases:
-        got = float(line(scores, rate))
+def _programs(programs):
+    for readings, right in (([2, 3, 2], 12), ([2] * 44, 2**44), ([5], 5), ([], 1)):
+        got = programs(readings)
         assert got == right, (
-            f"For {len(scores)} scores and a rate of {rate}: {why}; {right}, not {got}."
+            f"{len(readings)} questions with {readings[:4]}… readings: every answer goes with "
+            f"every other, which makes {right} programs, not {got}."
         )
 
 
 @exercise("17.2")
-def _needed(needed):
-    for rate, right in ((0.1, 9), (0.05, 19), (0.01, 99), (0.5, 1), (0.3, 3)):
-        got = needed(rate)
-        assert got == right, (
-            f"With {right} scores a new one has {right + 1} places, and one of them lies above "
-            f"all: 1/{right + 1} is at most {rate}. For {right - 1} it is more. So {right}, not "
-            f"{got}."
+def _flattery(flattery):
+    cases = [([0.70, 0.74, 0.71], 0, 0.04), ([0.70, 0.74, 0.71], 1, 0.0), ([0.6], 0, 0.0)]
+    for curve, fixed, right in cases:
+        got = float(flattery(curve, fixed))
+        assert abs(got - right) < 1e-9, (
+            f"The best of {curve} is {max(curve)}, and λ number {fixed} gives {curve[fixed]}: "
+            f"{right:.2f}, not {got:.2f}."
         )
 
 
 @exercise("17.3")
-def _misled(misled):
+def _copycat(copycat):
     cases = [
-        (range(9), [7.5, 8.5, 9.5, 3], 0.1, 0.5, "the line is 8, and two of four lie above it"),
-        (range(9), [8, 8, 8, 8], 0.1, 0.0, "a score on the line is not above it"),
-        ([0.0] * 9, [1, 2], 0.1, 1.0, "known by heart: every fresh score lies above"),
+        ([0, 0, 1, 1], [0, 0, 1, 1], 1.0, "who agree"),
+        ([0, 0, 1, 1], [1, 1, 0, 0], 0.0, "who agree on nothing"),
+        ([0, 1, 1, 1], [0, 0, 1, 1], 0.75, "one of whom calls one more frame anomalous"),
+        ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1], 5 / 6, "one of whom calls one frame fewer anomalous"),
     ]
-    for train, fresh, rate, right, why in cases:
-        got = float(misled(list(train), fresh, rate))
-        assert got == right, f"Here {why}: {right}, not {got}."
+    for labels, others, right, who in cases:
+        got = float(copycat(labels, others))
+        assert abs(got - right) < 1e-9, f"For two {who} it is {right:.3f}, not {got:.3f}."
