@@ -73,7 +73,7 @@ def to_float(batch: Tensor, device: torch.device) -> Tensor:
     """
     refuse_floats(batch)
     from_cpu = batch.device.type == "cpu"  # the CPU itself must wait for what it will read
-    return batch.to(device, non_blocking=from_cpu).float().div_(255)
+    return batch.to(device, non_blocking=from_cpu).float() / 255
 
 
 def batch_of(data: Data, numbers: Tensor) -> Tensor:

@@ -134,9 +134,9 @@ class Boosted(Detector):
     def score(self, prepared: Prepared) -> dict[str, Tensor]:
         """The detector's parts, S_fea (eq. 5), and its map (B, h, w), summed in the same way."""
         parts, pairs = self._ask(self.detector.score, prepared)
-        parts = parts | {"S_fea": sum(feature_score(*pair) for pair in pairs)}
+        parts = {**parts, "S_fea": sum(feature_score(*pair) for pair in pairs)}
         maps = [inconsistency(*pair).square().mean(dim=1) for pair in pairs if pair[0].dim() == 4]
-        return parts | ({"map_fea": summed(maps)} if maps else {})
+        return {**parts, "map_fea": summed(maps)} if maps else parts
 
     def total(self, seen: dict, known: dict) -> dict[str, np.ndarray]:
         """S_total = λ · S_fea + (1 − λ) · S_o (eq. 6), and the same of the maps.
@@ -291,7 +291,9 @@ class Boosted(Detector):
 
 def summed(maps: Sequence[Tensor]) -> Tensor:
     """The sum of maps (B, h, w), each enlarged to the size of the largest."""
-    size = max((m.shape[-2:] for m in maps), key=lambda shape: shape[0] * shape[1])
+    size = maps[0].shape[-2:]
+    for m in maps[1:]:
+        size = m.shape[-2:] if m.shape[-2:].numel() > size.numel() else size
     return sum(
         m if m.shape[-2:] == size
         else F.interpolate(m[:, None], size, mode="bilinear", align_corners=False)[:, 0]

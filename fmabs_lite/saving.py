@@ -298,7 +298,7 @@ def traced(system: System) -> torch.export.ExportedProgram:
     scorer = Scorer(replace(system, detector=plain)).eval()
     images = made_up(system)
     wanted = scorer(images)  # a first call, in which a `Boosted` looks at its layers
-    shapes = ({0: torch.export.Dim("batch")},)
+    shapes = ({0: torch.export.Dim("batch", max=2**20)},)
     try:
         program = torch.export.export(scorer, (images,), dynamic_shapes=shapes, strict=False)
     except Exception as error:  # of many kinds, each with a long text

@@ -3,7 +3,6 @@
 import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 
 import torch
@@ -25,7 +24,7 @@ def layer(network: nn.Module, at: str) -> nn.Module:
 
 def first_tensor(output) -> Tensor | None:
     """The output itself, or the first tensor of a tuple or list; None where there is none."""
-    if isinstance(output, tuple | list):
+    if isinstance(output, (tuple, list)):
         return next((part for part in output if isinstance(part, Tensor)), None)
     return output if isinstance(output, Tensor) else None
 
@@ -115,13 +114,18 @@ class Teacher:
         self._due = sum(len(self.seen[path]) for path in self.at) if known else 0
         try:
             if known:
-                with suppress(_Stop):
-                    self._run(args, kwargs)
+                self._run_until_stopped(args, kwargs)
             else:
                 self.seen |= survey(self.network, self._run, args, kwargs)
         finally:
             self._kept = None
         return kept
+
+    def _run_until_stopped(self, args: tuple, kwargs: dict) -> None:
+        try:  # not contextlib's `suppress`, which older compilers of torch do not know
+            self._run(args, kwargs)
+        except _Stop:
+            pass
 
     def _run(self, args: tuple, kwargs: dict) -> None:
         if any(m.training for m in self.network.modules()):  # somebody called .train()

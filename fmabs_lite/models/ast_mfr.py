@@ -233,7 +233,7 @@ def widths_of(network: nn.Module) -> list[int]:
     mode = network.training
     features = network.eval()(torch.zeros(1, 3, 64, 64, device=device))
     network.train(mode)
-    fits = isinstance(features, list | tuple) and len(features) == len(STAGES)
+    fits = isinstance(features, (list, tuple)) and len(features) == len(STAGES)
     if not fits or any(getattr(feature, "ndim", 0) != 4 for feature in features):
         raise ValueError(
             f"{type(network).__name__} must return a list of three features (B, C, h, w), one for "
@@ -245,7 +245,7 @@ def widths_of(network: nn.Module) -> list[int]:
 
 def described(output) -> str:
     """What a network returned, for a message: its type, and its length if it has one."""
-    many = f" of {len(output)}" if isinstance(output, list | tuple | dict) else ""
+    many = f" of {len(output)}" if isinstance(output, (list, tuple, dict)) else ""
     return f"a {type(output).__name__}{many}"
 
 
