@@ -10,6 +10,7 @@ from fmabs_lite.data.mvtec import Images, MVTecAD
 from fmabs_lite.data.ped2 import UCSDPed2
 from fmabs_lite.data.photos import Photos
 from fmabs_lite.data.shanghaitech import ShanghaiTech
+from fmabs_lite.data.static import Static
 
 __all__ = [
     "Avenue",
@@ -22,6 +23,7 @@ __all__ = [
     "MVTecAD",
     "Photos",
     "ShanghaiTech",
+    "Static",
     "UCSDPed2",
     "Windows",
     "objects",
