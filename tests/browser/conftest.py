@@ -5,23 +5,27 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+from fmabs_lite.press.chromium import BROWSERS, Tab, find_browser
 
 
 @pytest.fixture(scope="module")
 def browser() -> str:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not found:
+    if not (found := find_browser()):
         pytest.skip(f"no browser found: none of {', '.join(BROWSERS)} is on the PATH")
     return found
+
+
+@pytest.fixture(scope="module")
+def tab(browser: str, tmp_path_factory) -> Iterator[Tab]:
+    with Tab(browser, tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from threading import Timer
-from typing import Any
 
 import pytest
 import yaml
 from tiny_book import make_book
 
 from fmabs_lite.press.build import build, html
+from fmabs_lite.press.chromium import Tab
 from fmabs_lite.press.plan import Settings
 
 pytestmark = pytest.mark.browser
@@ -44,91 +41,25 @@ PLACES = """(async selector => {
 })"""
 
 
-class Tab:
-    """A tab of a headless Chromium that is told what to do over its DevTools pipe."""
-
-    def __init__(self, browser: str, profile: Path) -> None:
-        options = [
-            "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-            f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND",
-            "--remote-debugging-pipe",
-        ]  # fmt: skip
-        # Chromium listens on file 3 and answers on file 4.
-        pipes = 'exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null'
-        self.process = subprocess.Popen(
-            ["sh", "-c", pipes, browser, *options],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        self.patience = Timer(600, self.process.kill)  # so that no test waits for ever
-        self.patience.start()
-        self.sent, self.unread, self.session = 0, b"", {}
-        target = self.tell("Target.createTarget", url="about:blank")["targetId"]
-        session = self.tell("Target.attachToTarget", targetId=target, flatten=True)
-        self.session = {"sessionId": session["sessionId"]}
-
-    def tell(self, method: str, **params) -> dict:
-        """Send a command; return its result, nothing if the page changed under it."""
-        self.sent += 1
-        command = {"id": self.sent, "method": method, "params": params, **self.session}
-        self.process.stdin.write(json.dumps(command).encode() + b"\0")
-        self.process.stdin.flush()
-        while True:
-            while b"\0" not in self.unread:
-                read = self.process.stdout.read1()
-                assert read, "the browser ended"
-                self.unread += read
-            message, self.unread = self.unread.split(b"\0", 1)
-            if (answer := json.loads(message)).get("id") == self.sent:
-                return answer.get("result", {})
-
-    def run(self, script: str) -> Any:
-        """What a line of JavaScript gives on the page."""
-        how = {"awaitPromise": True, "returnByValue": True}
-        told = self.tell("Runtime.evaluate", expression=script, **how)
-        assert "exceptionDetails" not in told, told
-        return told.get("result", {}).get("value")
-
-    def open(self, page: str, width: int) -> None:
-        size = {"width": width, "height": 844, "deviceScaleFactor": 1}
-        self.tell("Emulation.setDeviceMetricsOverride", mobile=width < 1000, **size)
-        self.tell("Page.navigate", url=page)
-        assert self.arrives(page)
-
-    def arrives(self, page: str) -> bool:
-        """Whether the tab soon shows an address, with all that belongs to the page."""
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            if self.run("location.href + ' ' + document.readyState") == f"{page} complete":
-                return True
-            time.sleep(0.05)
-        return False
-
-    def places(self, selector: str) -> list[dict]:
-        return self.run(f"{PLACES}({json.dumps(selector)})")
-
-    def click(self, x: float, y: float, **_) -> None:
-        for kind in ("mousePressed", "mouseReleased"):
-            self.tell("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
-
-    def show(self, panel: str) -> list[dict]:
-        """The links of a panel: those seen at once, else those seen after a click on its button."""
-        links, button, _ = PANELS[panel]
-        if not (seen := self.places(links)):
-            (place,) = self.places(button)
-            self.click(**place)
-            end = time.monotonic() + 3  # a busy machine is slow to open it
-            while not (seen := self.places(links)) and time.monotonic() < end:
-                time.sleep(0.1)
-        return seen
+def places(tab: Tab, selector: str) -> list[dict]:
+    return tab.run(f"{PLACES}({json.dumps(selector)})")
 
 
-@pytest.fixture(scope="module")
-def tab(browser: str, tmp_path_factory) -> Iterator[Tab]:
-    opened = Tab(browser, tmp_path_factory.mktemp("chromium"))
-    yield opened
-    opened.patience.cancel()
-    opened.process.kill()
-    opened.process.wait()
+def click(tab: Tab, x: float, y: float, **_) -> None:
+    for kind in ("mousePressed", "mouseReleased"):
+        tab.tell("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+
+def show(tab: Tab, panel: str) -> list[dict]:
+    """The links of a panel: those seen at once, else those seen after a click on its button."""
+    links, button, _ = PANELS[panel]
+    if not (seen := places(tab, links)):
+        (place,) = places(tab, button)
+        click(tab, **place)
+        end = time.monotonic() + 3  # a busy machine is slow to open it
+        while not (seen := places(tab, links)) and time.monotonic() < end:
+            time.sleep(0.1)
+    return seen
 
 
 @pytest.fixture(scope="module")
@@ -158,9 +89,9 @@ def test_every_link_is_at_most_one_click_away_and_leads_there(tab, repo, panel, 
     wanted = [site(repo) + link for link in PANELS[panel][2]]
     for number, address in enumerate(wanted):
         tab.open(site(repo) + "01_one.html", width)
-        seen = tab.show(panel)
+        seen = show(tab, panel)
         assert [place["href"] for place in seen] == wanted
-        tab.click(**seen[number])
+        click(tab, **seen[number])
         assert tab.arrives(address)
 
 
@@ -169,23 +100,23 @@ def test_every_link_is_at_most_one_click_away_and_leads_there(tab, repo, panel, 
 def test_what_a_button_opened_closes_again(tab, repo, panel, width):
     links, button, _ = PANELS[panel]
     tab.open(site(repo) + "01_one.html", width)
-    if not tab.places(links):  # it lies over the page: a click beside it closes it
-        assert tab.show(panel)
-        tab.click(width - 20 if panel == "menu" else 20, 400)
-        assert not tab.places(links)
-    elif place := tab.places(button):  # it stands beside the page: the button takes it away
-        tab.click(**place[0])
-        assert not tab.places(links)
-    assert tab.show(panel)
+    if not places(tab, links):  # it lies over the page: a click beside it closes it
+        assert show(tab, panel)
+        click(tab, width - 20 if panel == "menu" else 20, 400)
+        assert not places(tab, links)
+    elif place := places(tab, button):  # it stands beside the page: the button takes it away
+        click(tab, **place[0])
+        assert not places(tab, links)
+    assert show(tab, panel)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_one_button_opens_the_search(tab, repo, width):
     tab.open(site(repo) + "01_one.html", width)
-    (place,) = tab.places(SEARCH)
-    assert tab.places("input[name=q]") == []
-    tab.click(**place)
-    assert len(tab.places("input[name=q]")) == 1
+    (place,) = places(tab, SEARCH)
+    assert places(tab, "input[name=q]") == []
+    click(tab, **place)
+    assert len(places(tab, "input[name=q]")) == 1
     tab.tell("Input.insertText", text="mimicry")
     assert tab.run("document.activeElement.value") == "mimicry"
 
@@ -193,7 +124,7 @@ def test_one_button_opens_the_search(tab, repo, width):
 def test_the_options_add_to_those_of_jupyter_book(tab, repo):
     tab.open(site(repo) + "01_one.html", 390)
     for buttons in (".dropdown-source-buttons", ".dropdown-launch-buttons", ".theme-switch-button"):
-        assert len(tab.places(buttons)) == 1, buttons
+        assert len(places(tab, buttons)) == 1, buttons
 
 
 def test_without_the_options_the_buttons_are_found_dead(tab, repo, tmp_path):
@@ -205,4 +136,4 @@ def test_without_the_options_the_buttons_are_found_dead(tab, repo, tmp_path):
     assert html(bare).status == "done"
     for panel in PANELS:
         tab.open(site(bare) + "01_one.html", 390)
-        assert tab.show(panel) == []
+        assert show(tab, panel) == []
