@@ -13,8 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fmabs_lite.press.claims import hold
+from fmabs_lite.press.finish import finish
 from fmabs_lite.press.folding import page_copy
-from fmabs_lite.press.pages import NOTEBOOKS, with_runs, zip_notebooks
+from fmabs_lite.press.pages import NOTEBOOKS, PDF, with_runs, zip_notebooks
 from fmabs_lite.press.plan import Settings, chapters, toc
 from fmabs_lite.press.runner import Outcome, run
 
@@ -56,7 +57,8 @@ def html(repo: Path) -> Outcome:
         return Outcome("pages", "kept", 0.0)
     stamp.unlink(missing_ok=True)
     _jupyter_book(repo, source)
-    _name_folds(page.parent)
+    (page.parent / PDF).unlink(missing_ok=True)  # of other pages
+    finish(page.parent)
     if (missing := source / STATIC / "404.html").exists():
         shutil.copyfile(missing, page.parent / "404.html")  # where servers look for it
     stamp.write_text(json.dumps(state))
@@ -97,13 +99,6 @@ def source_hash(repo: Path, source: Path) -> str:
         total.update(path.name.encode() + b"\0" + path.read_bytes())
     total.update(" ".join(version(name) for name in TOOL_CHAIN).encode())
     return total.hexdigest()
-
-
-def _name_folds(pages: Path) -> None:
-    """Let a screen reader say each folded cell's title: myst-nb labels all of them alike."""
-    for page in pages.glob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        page.write_text(text.replace(' aria-label="Toggle hidden content"', ""), encoding="utf-8")
 
 
 def _jupyter_book(repo: Path, source: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from fmabs_lite.lesson.records import read_json
 
 NOTEBOOKS = "notebooks.zip"
+PDF = "fmabs-lite.pdf"  # the whole book, where it was printed
 RUNS = "% runs"  # the line of book/running.md in whose place they stand
 DAY = (2020, 1, 1, 0, 0, 0)  # of every file in the archive: equal notebooks make equal bytes
 

@@ -209,7 +209,7 @@ def test_build_makes_pages_once_and_warnings_are_errors(repo, no_kernels):
     assert "01_one.html" in page.read_text()
     chapter = page.with_name("01_one.html").read_text()
     assert "colab.research.google.com/github/fmabs-lite" in chapter
-    assert "Show code: Parameters</p>" in chapter and "Hide code: Parameters</p>" in chapter
+    assert "Show code: </span>Parameters</p>" in chapter and "Hide code: Parameters</p>" in chapter
     assert "@title" not in chapter and "Toggle hidden content" not in chapter
     assert result.output.count("  kept  ") == 2 and "pages    done" in result.output
 
