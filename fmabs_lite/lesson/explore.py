@@ -191,9 +191,11 @@ for (const player of document.querySelectorAll(".explore:not([data-ready])")) {
 def _player(frames: list[_Frame], choices: dict[str, list[Any]]) -> str:
     """The HTML of the page's half: needs no kernel, no network, no other file."""
     others = json.dumps([{"src": frame.src, "alt": frame.alt} for frame in frames[1:]])
+    names = escape(", ".join(choices))
     rows = "\n".join(_row(name, [str(value) for value in choices[name]]) for name in choices)
     return (
-        f'<div class="explore">\n{frames[0].html()}\n<div hidden>\n{rows}\n</div>\n'
+        f'<div class="explore" role="group" aria-label="A figure with sliders: {names}">\n'
+        f"{frames[0].html()}\n<div hidden>\n{rows}\n</div>\n"
         f'<script type="application/json">{others.replace("<", chr(92) + "u003c")}</script>\n'
         f"{CODE}\n</div>"
     )
