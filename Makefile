@@ -1,4 +1,4 @@
-# make book, make test: a virtual environment, then everything else inside it.
+# make book, make pdf, make test: a virtual environment, then everything else inside it.
 # Written for GNU make 3.81 (macOS) and later.
 
 PYTHON ?= python3
@@ -9,18 +9,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help book test clean
+.PHONY: help book pdf test clean
 
 help:
 	@echo "make book                   run every chapter, build the pages"
 	@echo "make book DATA=~/data       the same on the real data sets there"
 	@echo "make book PROFILE=cpu       with the values of another profile: quick, cpu, full"
+	@echo "make pdf                    print the built pages as one PDF, with Chromium or Chrome"
 	@echo "make test                   check everything"
 	@echo "make clean                  remove what was built; downloads and drawn data stay"
 	@echo "PYTHON=python3.12           with any of these: the Python to build the environment with"
 
 book: $(VENV)/book
 	$(BIN)/fmabs-lite build --profile "$(PROFILE)" $(if $(DATA),--data "$(DATA)")
+
+pdf: $(VENV)/book
+	$(BIN)/fmabs-lite pdf
 
 test: $(VENV)/test
 	$(BIN)/python -m pytest

@@ -1,4 +1,4 @@
-"""The command line, `fmabs-lite`: data, run, sweep, build, check, peers, sync, student, fork."""
+"""The command line, `fmabs-lite`: run, sweep, build, pdf, check and others."""
 
 from __future__ import annotations
 
@@ -142,6 +142,14 @@ def build(values: tuple[str, ...], **others) -> None:
     outcomes, page = build_book(_repo(), _settings(values, **others))
     _finish(outcomes)
     click.echo(f"\nOpen {page}")
+
+
+@main.command()
+def pdf() -> None:
+    """Print the built pages as one PDF, with a Chromium or Chrome of this machine."""
+    from fmabs_lite.press.paper import print_book
+
+    click.echo(f"wrote {print_book(_repo())}")
 
 
 @main.command()
