@@ -10,7 +10,7 @@ from fmabs_lite.data.mvtec import Images, MVTecAD
 from fmabs_lite.data.ped2 import UCSDPed2
 from fmabs_lite.data.photos import Photos
 from fmabs_lite.data.shanghaitech import ShanghaiTech
-from fmabs_lite.data.static import Static
+from fmabs_lite.data.static import Static, open_category
 
 __all__ = [
     "Avenue",
@@ -28,5 +28,6 @@ __all__ = [
     "Windows",
     "objects",
     "silhouette",
+    "open_category",
     "open_data",
 ]

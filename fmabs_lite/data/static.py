@@ -5,15 +5,27 @@ is anomalous is quiet: a patch whose stripes run the other way.
 """
 
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from fmabs_lite.data.mvtec import Images
+from fmabs_lite.data.mvtec import Images, MVTecAD
 
 PERIOD = 8  # pixels of one stripe, along either axis
 SCREEN = 20  # pixels along a side of the screen
 CONTRAST = 0.2  # of the stripes, around a grey of one half
+WORLDS = {"static": 0.3, "stripes": 0.0}  # standard deviation of the static
+
+
+def open_category(root: Path | str, category: str, size: int = 64) -> "MVTecAD | Static":
+    """A category by its name: "static" and "stripes", or any of MVTec AD, which lie in `root`.
+
+    In "stripes" every screen is off. Raises as `MVTecAD` and `Static` do.
+    """
+    if category in WORLDS:
+        return Static(size, WORLDS[category])
+    return MVTecAD(root, category, size)
 
 
 class Static:
@@ -28,8 +40,6 @@ class Static:
     Raises:
         ValueError: when the images have no room for a screen and a patch beside it.
     """
-
-    category = "static"
 
     def __init__(
         self,
@@ -46,6 +56,7 @@ class Static:
                 f"a patch of {max(patches)} beside it, wherever the screen is. Ask for "
                 f"{SCREEN + 2 * max(patches)} pixels or more."
             )
+        self.category = "static" if noise else "stripes"
         self.size, self.noise, self.patches = size, noise, tuple(patches)
         self.counts, self.seed = (train, each), seed
 

@@ -27,6 +27,7 @@ TITLES = {
     "shanghaitech": "ShanghaiTech Campus",
     "dtd": "DTD",
 }
+HYBRID = "hybrid_"  # begins the keys of what S_total finds
 LONGER = "A detector that detects: more training, or a larger network."
 
 
@@ -50,12 +51,16 @@ class Evidence:
     def each(self, row: str, key: str = "") -> np.ndarray:
         """One number for each seed.
 
+        A row without a feature score is its own hybrid: asked for "hybrid_ap", it answers "ap".
+
         Raises:
             KeyError: for a row, or a key of it, that is not there; it names those that are.
         """
         if row not in self.rows:
             raise KeyError(f"there is no row {row!r}; there are {', '.join(self.rows)}")
         runs, key = self.rows[row], self._key(key)
+        if key not in runs[0] and key.removeprefix(HYBRID) in runs[0]:
+            key = key.removeprefix(HYBRID)
         if key not in runs[0]:
             raise KeyError(f"row {row!r} has no {key!r}; it has {', '.join(runs[0])}")
         return np.array([run[key] for run in runs], float)

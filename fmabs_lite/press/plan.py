@@ -377,11 +377,11 @@ def _chapter(
 def _lacking(used: dict[str, Path], values: dict[str, Any]) -> str:
     """What the data lack for these values, which a kernel would take seconds to say; or nothing."""
     from fmabs_lite.data.folder import DataError
-    from fmabs_lite.data.mvtec import MVTecAD
+    from fmabs_lite.data.static import open_category
 
     try:
         if "mvtec" in used and "category" in values:
-            MVTecAD(used["mvtec"], values["category"])
+            open_category(used["mvtec"], values["category"])
     except DataError as error:
         return str(error)
     return ""

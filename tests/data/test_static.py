@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fmabs_lite.data.static import CONTRAST, PERIOD, SCREEN, Static, touching
+from fmabs_lite.data import DataError
+from fmabs_lite.data.static import CONTRAST, PERIOD, SCREEN, Static, open_category, touching
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +72,11 @@ def test_no_room_is_refused():
     with pytest.raises(ValueError, match="Ask for 52 pixels"):
         Static(size=48)
     assert Static(size=52, train=1, each=1).test.images.shape[-1] == 52
+
+
+def test_a_category_is_a_world_or_one_of_mvtec_ad(tmp_path):
+    assert open_category(tmp_path, "static", 64).noise == 0.3
+    off = open_category(tmp_path, "stripes", 64)
+    assert off.noise == 0 and off.category == "stripes"
+    with pytest.raises(DataError, match="screw"):
+        open_category(tmp_path, "screw", 64)

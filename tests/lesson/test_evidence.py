@@ -227,3 +227,11 @@ def test_an_unasked_question_counts_no_interval_and_the_best_trivial_row_is_to_b
     found.primary()
     assert "Cannot be asked" in said[-1] and "trivial: strong" in said[-1]
     assert len(found.asked) == 1  # the detector against the trivial row
+
+
+def test_a_row_without_a_feature_score_is_its_own_hybrid():
+    rows = {"control": [{"ap": 0.2}], "student": [{"ap": 0.1, "hybrid_ap": 0.5}]}
+    held = Evidence(rows, {"hybrid_ap": "AP"})
+    assert held.each("control").tolist() == [0.2] and held.each("student").tolist() == [0.5]
+    with pytest.raises(KeyError, match="has no 'hybrid_pro'"):
+        held.each("student", "hybrid_pro")
