@@ -16,6 +16,7 @@ from fmabs_lite.lesson.exercises import (  # noqa: F401 - importing a file regis
     chapter_12,
     chapter_13,
     chapter_14,
+    chapter_15,
     chapter_16,
     chapter_17,
     chapter_18,
