@@ -15,7 +15,14 @@ from pathlib import Path
 from fmabs_lite.press.claims import hold
 from fmabs_lite.press.finish import finish
 from fmabs_lite.press.folding import page_copy
-from fmabs_lite.press.pages import NOTEBOOKS, PDF, with_runs, zip_notebooks
+from fmabs_lite.press.pages import (
+    NOTEBOOKS,
+    PDF,
+    with_answers,
+    with_picture,
+    with_runs,
+    zip_notebooks,
+)
 from fmabs_lite.press.plan import Settings, chapters, toc
 from fmabs_lite.press.runner import Outcome, run
 
@@ -83,9 +90,10 @@ def collect(repo: Path) -> Path:
     for name in toc(repo):
         if not any((source / f"{name}{ending}").exists() for ending in (".md", ".ipynb")):
             raise BuildError(f"book/_toc.yml lists {name}, but book/{name}.md is missing")
-    if (running := source / "running.md").exists():
-        running.write_text(with_runs(running.read_text(encoding="utf-8"), shelf, names),
-                           encoding="utf-8")  # fmt: skip
+    for path in source.glob("*.md"):
+        page = with_runs(path.read_text(encoding="utf-8"), shelf, names)
+        page = with_picture(with_answers(page, shelf, names), shelf, source)
+        path.write_text(page, encoding="utf-8")
     zip_notebooks(repo / "book", names, source / NOTEBOOKS)
     if (repo / "book" / STATIC).is_dir():
         shutil.copytree(repo / "book" / STATIC, source / STATIC)

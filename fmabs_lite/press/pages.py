@@ -1,8 +1,11 @@
-"""What the build adds to the pages: the runs behind them, and all notebooks as one file."""
+"""What the build adds to the pages: runs, answers, a first picture, all notebooks as one file."""
 
 from __future__ import annotations
 
+import base64
+import re
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,9 @@ from fmabs_lite.lesson.records import read_json
 NOTEBOOKS = "notebooks.zip"
 PDF = "fmabs-lite.pdf"  # the whole book, where it was printed
 RUNS = "% runs"  # the line of book/running.md in whose place they stand
+ANSWERS = "% answers"  # of book/index.md
+PICTURE = re.compile(r"^% picture (?P<chapter>\w+) (?P<figure>[\w-]+)$", re.MULTILINE)
+BOX = re.compile(r"> \*\*(?P<question>[^*]+\?)\*\* \*\*(?P<answer>[^*]+)\.\*\*")
 DAY = (2020, 1, 1, 0, 0, 0)  # of every file in the archive: equal notebooks make equal bytes
 
 
@@ -49,6 +55,57 @@ def _ground(runs: Any) -> str:
                 for name in runs[0]["provenance"]["versions"]}  # fmt: skip
     told = ", ".join(f"{name} {' and '.join(found)}" for name, found in versions.items())
     return f"Run on {'; '.join(machines)}. Versions: {told}."
+
+
+def with_answers(page: str, shelf: Path, names: Sequence[str]) -> str:
+    """The page `index`, with the first verdict of each chapter, and how many of all say what.
+
+    Args:
+        shelf: the folder of executed notebooks.
+    """
+    found = {name: boxes(read_json(path)) for name in names
+             if (path := shelf / f"{name}.ipynb").exists()}  # fmt: skip
+    answers = [answer for asked in found.values() for _, answer in asked]
+    if not answers:
+        return page.replace(ANSWERS, "No question was answered.")
+    counts = Counter(answers).most_common()
+    told = ", ".join(f"{many} × *{answer}*" for answer, many in counts)
+    lines = ["| | first question | answer |", "|---|---|---|"]
+    lines += [f"| [{name[:2]}]({name}.ipynb) | {asked[0][0]} | {asked[0][1]} |"
+              for name, asked in found.items() if asked]  # fmt: skip
+    lines.append(f"\nAll questions of the chapters, {len(answers)}: {told}.")
+    return page.replace(ANSWERS, "\n".join(lines))
+
+
+def boxes(notebook: dict[str, Any]) -> list[tuple[str, str]]:
+    """Question and answer of each verdict box (see `Evidence.verdict`) that a notebook shows."""
+    shown = (output.get("data", {}).get("text/markdown", "") for cell in notebook["cells"]
+             for output in cell.get("outputs", []))  # fmt: skip
+    heads = (BOX.match("".join(text)) for text in shown)
+    return [(head["question"], head["answer"]) for head in heads if head]
+
+
+def with_picture(page: str, shelf: Path, folder: Path) -> str:
+    """The page, with a named figure of an executed chapter in the place of "% picture …".
+
+    Args:
+        folder: where the picture is written, as the page will find it beside itself.
+    Raises:
+        KeyError: when the chapter shows no such figure.
+    """
+    if not (asked := PICTURE.search(page)):
+        return page
+    chapter, name = asked["chapter"], asked["figure"]
+    for cell in read_json(shelf / f"{chapter}.ipynb")["cells"]:
+        shown = cell["metadata"].get("mystnb", {})
+        if shown.get("figure", {}).get("name") != name:
+            continue
+        packed = next(o["data"]["image/png"] for o in cell["outputs"] if "data" in o)
+        (folder / f"{name}.png").write_bytes(base64.b64decode("".join(packed)))
+        lines = [f":::{{figure}} {name}.png", f":alt: {shown['image']['alt']}", "",
+                 shown["figure"]["caption"], ":::"]  # fmt: skip
+        return page[: asked.start()] + "\n".join(lines) + page[asked.end() :]
+    raise KeyError(f"chapter {chapter} shows no figure {name!r}, which book/index.md asks for")
 
 
 def zip_notebooks(book: Path, names: Sequence[str], target: Path) -> None:

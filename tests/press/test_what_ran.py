@@ -1,9 +1,20 @@
 """What the build adds to the pages."""
 
+import base64
 import json
 import zipfile
 
-from fmabs_lite.press.pages import RUNS, with_runs, zip_notebooks
+import pytest
+
+from fmabs_lite.press.pages import (
+    ANSWERS,
+    RUNS,
+    boxes,
+    with_answers,
+    with_picture,
+    with_runs,
+    zip_notebooks,
+)
 
 
 def run(name: str, seconds: float, data: str = "drawn", torch: str = "2.9") -> dict:
@@ -39,3 +50,33 @@ def test_equal_notebooks_make_equal_archives(tmp_path):
     assert one.read_bytes() == two.read_bytes()
     with zipfile.ZipFile(one) as archive:
         assert archive.namelist() == ["fmabs-lite/01_a.ipynb"]
+
+
+def notebook(*texts: str, **metadata) -> dict:
+    outputs = [{"data": {"text/markdown": text}} for text in texts]
+    return {"cells": [{"metadata": {}}, {"metadata": metadata, "outputs": outputs}]}
+
+
+def test_answers_are_those_of_the_boxes_that_were_shown(tmp_path):
+    yes = "> **Does it help?** **Yes.** In AP *a* is above *b*.\n>\n> - more"
+    no = "> **And there?** **No, it hurts.** In AP *a* is below *b*."
+    for name, shown in (("01_a", [yes, no, yes]), ("02_b", ["> **Synthetic data.** Drawn."])):
+        (tmp_path / f"{name}.ipynb").write_text(json.dumps(notebook(*shown)))
+    assert boxes(notebook(no)) == [("And there?", "No, it hurts")]
+    page = with_answers(f"Before.\n\n{ANSWERS}\n", tmp_path, ["01_a", "02_b", "03_c"])
+    assert "| [01](01_a.ipynb) | Does it help? | Yes |" in page and "02_b" not in page
+    assert "All questions of the chapters, 3: 2 × *Yes*, 1 × *No, it hurts*." in page
+    assert "No question" in with_answers(ANSWERS, tmp_path, ["02_b"])
+
+
+def test_a_picture_comes_from_a_chapter_with_its_caption(tmp_path):
+    shown = notebook(mystnb={"figure": {"name": "fig-1", "caption": "One."},
+                             "image": {"alt": "A dot."}})  # fmt: skip
+    shown["cells"][1]["outputs"] = [{"data": {"image/png": base64.b64encode(b"dot").decode()}}]
+    (tmp_path / "01_a.ipynb").write_text(json.dumps(shown))
+    page = with_picture("Before.\n\n% picture 01_a fig-1\n\nAfter.", tmp_path, tmp_path)
+    assert (tmp_path / "fig-1.png").read_bytes() == b"dot"
+    assert ":::{figure} fig-1.png\n:alt: A dot.\n\nOne.\n:::\n\nAfter." in page
+    with pytest.raises(KeyError, match="no figure 'fig-2'"):
+        with_picture("% picture 01_a fig-2", tmp_path, tmp_path)
+    assert with_picture("Nothing.", tmp_path, tmp_path) == "Nothing."
