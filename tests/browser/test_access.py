@@ -20,6 +20,9 @@ GRAVE = ("critical", "serious", "moderate")
 OF_THE_THEME: dict[tuple[str, str], str] = {}
 # What depends on the colours and on the width; all the rest is asked once.
 AT_NIGHT_ON_A_PHONE = ["color-contrast", "scrollable-region-focusable", "target-size"]
+# Colours and places change at once, not bit by bit.
+AT_ONCE = """document.head.insertAdjacentHTML("beforeend",
+  "<style>* { transition: none !important; scroll-behavior: auto !important }</style>")"""
 # Everything is unfolded; of each colour of code one word is enough, and much faster.
 PREPARE = """(() => {
   for (const fold of document.querySelectorAll("main details")) fold.open = true;
@@ -42,6 +45,7 @@ STOP = """(() => {
   window.reached ??= new Set([document.body]);
   if (reached.has(element)) return null;
   reached.add(element);
+  element.scrollIntoView({block: "nearest"});  // what loads meanwhile may have pushed it away
   const [style, box] = [getComputedStyle(element), element.getBoundingClientRect()];
   return {
     html: element.outerHTML.slice(0, 160),
@@ -57,7 +61,6 @@ COUNT = """({
   headings: document.querySelectorAll("article :is(h1, h2, h3, h4) > a.headerlink").length,
   sliders: document.querySelectorAll(".explore input").length,
 })"""
-AT_ONCE = "<style>* { transition: none !important; scroll-behavior: auto !important }</style>"
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +80,7 @@ def findings(site, request) -> dict[str, list[dict]]:
         if name == "unsound":
             tab.run(f"document.querySelector('article').innerHTML += {json.dumps(UNSOUND)}")
         tab.run(axe.read_text(encoding="utf-8") + "; 0")
+        tab.run(AT_ONCE)
         tab.run(PREPARE)
         tab.run("document.documentElement.dataset.theme = 'light'")
         by_day = tab.run(f"{FIND}({{}})")
@@ -105,7 +109,8 @@ def walks(site, request) -> dict[str, dict]:
     walked = {}
     for name in (NAMES[0], "api", plays):
         tab.open(f"{site}/{name}.html", request.param)
-        tab.run(f"document.head.insertAdjacentHTML('beforeend', {json.dumps(AT_ONCE)})")
+        tab.run(AT_ONCE)
+        tab.run("window.MathJax?.startup?.promise.then(() => 0)")
         walked[name] = tab.run(COUNT) | {"stops": list(iter(lambda: _step(tab), None))}
     return walked
 
