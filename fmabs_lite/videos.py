@@ -66,7 +66,7 @@ def frame_scores(
 
 
 def median(scores: np.ndarray, videos: np.ndarray, width: int) -> np.ndarray:
-    """Median over `width` frames, within each video; the ends are mirrored (chapters 11, 12).
+    """Median over `width` frames, within each video; the ends are mirrored (chapters 11, 12, 15).
 
     HF2VAD takes 17 frames, PKG-Net 19; PKG-Net's code sets zeros beyond the ends.
     """

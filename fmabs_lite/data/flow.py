@@ -1,4 +1,4 @@
-"""Optical flow: where each pixel of a frame came from, as two more channels of a clip."""
+"""Optical flow: where each pixel of a frame came from, as two more channels (chapter 15)."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,7 @@ STILL = 128  # the level of no motion
 
 
 def with_flow(clip: Clip, how: str = "dis", weights: Path | str | None = None) -> Clip:
-    """The clip with its flow as two more channels: uint8 (T, C + 2, H, W); cached.
+    """The clip with its flow as two more channels: uint8 (T, C + 2, H, W); cached (chapter 15).
 
     The flow of frame t leads from frame t − 1 to t, in pixels to the right and down; frame 0 has
     none. It is kept as bytes, 128 + 16 · pixels, so that `Cubes` cuts it like a picture and `fit`

@@ -1,4 +1,4 @@
-"""HF2-VAD: reconstruct an object's motion from memory, then predict its frame by it.
+"""HF2-VAD: reconstruct an object's motion from memory, then predict by it (chapter 15).
 
 After Liu et al., ICCV 2021 (https://arxiv.org/abs/2108.06852), and the settings of the code they
 released.
@@ -102,7 +102,7 @@ class FlowNet(nn.Module):
 
 @recorded()
 class FlowMemory(Detector):
-    """Stage one: reconstruct the flow of an object from memory.
+    """Stage one: reconstruct the flow of an object from memory (chapter 15).
 
     L_o = squared error + 0.0002 · the entropies of the three memories, on the last flow of a cube,
     as released. Raw parts, over all flows of a cube: S_o and map_o, the squared error.
@@ -348,7 +348,7 @@ class Given(NamedTuple):
 
 @recorded()
 class Hf2vad(Detector):
-    """Stage two: predict an object's frame, guided by flow from memory.
+    """Stage two: predict an object's frame, guided by flow from memory (chapter 15).
 
     L_o = squared error + `gradient_loss` with exponent 1 + `divergence`. Raw parts: S_o and map_o,
     the squared error of the frame; S_flow, that of the flow. Where flow cannot be reconstructed

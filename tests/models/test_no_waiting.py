@@ -20,7 +20,16 @@ from fmabs_lite.attention import SpatioChannelAttention
 from fmabs_lite.data.synthesis import sent
 from fmabs_lite.detector import Detector
 from fmabs_lite.mimicry import Boosted
-from fmabs_lite.models import AstMfr, Draem, Jigsaw, Mnad, PkgNet, WithSSPCAB
+from fmabs_lite.models import (
+    AstMfr,
+    Draem,
+    FlowMemory,
+    Hf2vad,
+    Jigsaw,
+    Mnad,
+    PkgNet,
+    WithSSPCAB,
+)
 from fmabs_lite.models.sspcab import SSPCAB
 
 META = torch.device("meta")
@@ -73,6 +82,8 @@ SYSTEMS = {
     "MNAD": (lambda: Mnad("prediction", 1, 4, 4, 3), (5, 1, 16, 16)),
     "PKG-Net": (lambda: PkgNet(width=4, channels=1), (5, 1, 16, 16)),
     "Jigsaw": (lambda: Jigsaw(4, 4, 16, channels=1), (4, 1, 16, 16)),
+    "HF2-VAD's memory": (lambda: FlowMemory(4, 16, 9), (5, 3, 16, 16)),
+    "HF2-VAD": (lambda: Hf2vad(FlowMemory(4, 16, 9), 8, 16, 1), (5, 3, 16, 16)),
     "AST-MFR": (pair, (3, 64, 64)),
 }
 
