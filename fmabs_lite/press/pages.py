@@ -65,7 +65,7 @@ def with_answers(page: str, shelf: Path, names: Sequence[str]) -> str:
     """
     found = {name: boxes(read_json(path)) for name in names
              if (path := shelf / f"{name}.ipynb").exists()}  # fmt: skip
-    answers = [answer for asked in found.values() for answer in asked.values()]
+    answers = [answer for asked in found.values() for _, answer in asked]
     if not answers:
         return page.replace(ANSWERS, "No question was answered.")
     counts = Counter(answers).most_common()
@@ -73,12 +73,12 @@ def with_answers(page: str, shelf: Path, names: Sequence[str]) -> str:
     lines = ["| | first question | answer |", "|---|---|---|"]
     lines += [f"| [{name[:2]}]({name}.ipynb) | {question} | {answer} |"
               for name, asked in found.items()
-              for question, answer in list(asked.items())[:1]]  # fmt: skip
+              for question, answer in asked[:1]]  # fmt: skip
     lines.append(f"\nAll questions of the chapters, {len(answers)}: {told}.")
     return page.replace(ANSWERS, "\n".join(lines))
 
 
-def boxes(notebook: dict[str, Any]) -> dict[str, str]:
+def boxes(notebook: dict[str, Any]) -> list[tuple[str, str]]:
     """Questions and answers of the verdict boxes (see `Evidence.verdict`) that a notebook shows.
 
     A box that is shown at the beginning and once more at the end counts once.
@@ -86,7 +86,7 @@ def boxes(notebook: dict[str, Any]) -> dict[str, str]:
     shown = (output.get("data", {}).get("text/markdown", "") for cell in notebook["cells"]
              for output in cell.get("outputs", []))  # fmt: skip
     heads = (BOX.match("".join(text)) for text in shown)
-    return {head["question"]: head["answer"] for head in heads if head}
+    return list(dict.fromkeys((head["question"], head["answer"]) for head in heads if head))
 
 
 def with_picture(page: str, shelf: Path, folder: Path) -> str:
