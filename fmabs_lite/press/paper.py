@@ -104,7 +104,9 @@ def with_link(text: str) -> str:
 
 
 def _printed(browser: str, address: str) -> bytes:
-    with tempfile.TemporaryDirectory() as profile, Tab(browser, Path(profile)) as tab:
+    # The browser's own helpers write to its profile for a moment after its end.
+    scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    with scratch as profile, Tab(browser, Path(profile)) as tab:
         tab.open(address)
         tab.run(READY)
         told = tab.tell("Page.printToPDF", **A4, **MARGINS, **LOOK)
