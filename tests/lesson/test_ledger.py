@@ -386,8 +386,8 @@ def test_every_line_of_the_mapping_names_a_printed_cell(whole):
 def test_every_mapped_cell_of_a_committed_record_is_filled():
     mapping = yaml.safe_load((ROOT / "book" / "ledger.yml").read_text("utf-8"))
     records = (ROOT / "book" / "records").glob("*.json")
-    results = {path.name.split(".")[0]: as_record(read_json(path), path).results for path in records}
-    left_out = {name: found.get("left_out", ()) for name, found in results.items()}
+    held = {path.name.split(".")[0]: as_record(read_json(path), path) for path in records}
+    left_out = {name: record.results.get("left_out", ()) for name, record in held.items()}
     lines = [line for part in mapping["cells"].values() for line in part]
     chapters = [mapping["setups"][line["setup"]]["chapter"] for line in lines]
     mapped = sum(
