@@ -50,11 +50,12 @@ class Static:
         each: int = 40,
         seed: int = 0,
     ):
-        if size < SCREEN + 2 * max(patches, default=0):
+        largest = max(patches, default=0)
+        if size < SCREEN + 2 * largest:
             raise ValueError(
                 f"Images of {size}×{size} pixels have no room for a screen of {SCREEN} pixels and "
-                f"a patch of {max(patches)} beside it, wherever the screen is. Ask for "
-                f"{SCREEN + 2 * max(patches)} pixels or more."
+                f"a patch of {largest} beside it, wherever the screen is. Ask for "
+                f"{SCREEN + 2 * largest} pixels or more."
             )
         self.category = "static" if noise else "stripes"
         self.size, self.noise, self.patches = size, noise, tuple(patches)

@@ -71,6 +71,8 @@ def test_the_same_seed_draws_the_same_world_and_another_another():
 def test_no_room_is_refused():
     with pytest.raises(ValueError, match="Ask for 52 pixels"):
         Static(size=48)
+    with pytest.raises(ValueError, match="Ask for 20 pixels"):
+        Static(size=16, patches=())
     assert Static(size=52, train=1, each=1).test.images.shape[-1] == 52
 
 
