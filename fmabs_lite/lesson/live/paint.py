@@ -1,0 +1,392 @@
+"""A part to paint a defect on, and what a small network and its teacher answer at every stroke.
+
+The networks go along with the cell's output, in half precision, and a small engine in `engine.js`
+runs them in the reader's browser. So the figure needs no kernel, no server and no connection, on a
+page as in a notebook.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from html import escape
+from importlib.resources import files
+from io import BytesIO
+from math import ceil, exp
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmabs_lite.attention import SpatioChannelAttention
+from fmabs_lite.detector import Detector
+from fmabs_lite.metrics import auroc
+from fmabs_lite.mimicry import Boosted, inconsistency, refined
+from fmabs_lite.models.autoencoder import AutoEncoder, Reconstruction
+from fmabs_lite.scoring import enlarge, peak, smooth
+
+# As in paint.js.
+DARK, LIGHT, COPIED = 20, 235, 20
+BRUSHES = {
+    "dark": "dark",
+    "light": "light",
+    "copy": "copy of a place to the right",
+    "mirror": "mirror image of the part",
+}
+NAMES = {
+    "part": "the part",
+    "reconstruction": "reconstruction",
+    "error": "error",
+    "inconsistency": "inconsistency²",
+    "mask": "how far M moved",
+}
+SCRIPTS = ("engine.js", "paint.js")
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A ready defect: discs of a radius in pixels along a line through points (x, y).
+
+    Args:
+        brush: "dark", "light", "copy" (of what lies 20 pixels to the right) or "mirror" (of what
+            the part's mirror image has there).
+    """
+
+    brush: str
+    radius: int
+    points: Sequence[tuple[int, int]]
+
+    def on(self, whole: np.ndarray) -> np.ndarray:
+        """The part (3, S, S), uint8, with this stroke on it."""
+        source = {
+            "dark": np.full_like(whole, DARK),
+            "light": np.full_like(whole, LIGHT),
+            "copy": np.roll(whole, -COPIED, axis=2),
+            "mirror": whole[:, :, ::-1],
+        }[self.brush]
+        return np.where(self._covers(whole.shape[-1]), source, whole)
+
+    def _covers(self, side: int) -> np.ndarray:
+        y, x = np.mgrid[:side, :side]
+        covered = np.zeros((side, side), dtype=bool)
+        starts = [self.points[0], *self.points]
+        for (x0, y0), (x1, y1) in zip(starts, self.points, strict=False):
+            steps = max(abs(x1 - x0), abs(y1 - y0), 1)
+            for k in range(steps + 1):
+                cx, cy = (int(a + (b - a) * k / steps + 0.5) for a, b in ((x0, x1), (y0, y1)))
+                covered |= (x - cx) ** 2 + (y - cy) ** 2 <= self.radius**2
+        return covered
+
+
+@dataclass
+class Layer:
+    """One convolution of an engine's network, with what stands behind it folded in."""
+
+    c_in: int
+    c_out: int
+    k: int
+    stride: int
+    pad: int
+    transposed: bool
+    after: str = "none"
+    weight: Tensor = field(default=None, repr=False)
+    bias: Tensor = field(default=None, repr=False)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        convolve = F.conv_transpose2d if self.transposed else F.conv2d
+        out = convolve(x, self.weight, self.bias, self.stride, self.pad)
+        return {"none": out, "relu": out.relu(), "sigmoid": out.sigmoid()}[self.after]
+
+    def told(self) -> dict[str, Any]:
+        """What the engine needs to know beside the weights."""
+        return {key: value for key, value in vars(self).items() if key not in ("weight", "bias")}
+
+    def halved(self) -> Layer:
+        """The same with its weights rounded to half precision, as the page has them."""
+        self.weight, self.bias = self.weight.half().float(), self.bias.half().float()
+        return self
+
+
+def paint(
+    detector: Detector,
+    parts: Tensor,
+    normal: Tensor,
+    ready: dict[str, Stroke],
+    *,
+    alt: str,
+    sigma: float = 1.0,
+) -> None:
+    """Display parts to paint on, and the detector's answer to every stroke (built for chapter 03).
+
+    Beside the part stand its reconstruction and the error map; of a `Boosted` also
+    (Fea_T − Fea_S)², and with spatio-channel attention how far M moves from that of the untouched
+    part. Maps are enlarged and smoothed as in chapter 04. White is the largest value on `normal`,
+    or here if that is larger.
+
+    Args:
+        detector: a `Reconstruction` of an `AutoEncoder`, or a `Boosted` of one, tapped at its
+            bottleneck, with a `SpatioChannelAttention` or none.
+        parts: uint8 (N, 3, S, S) in [0, 255], to paint on; S a multiple of 8.
+        normal: uint8 (M, 3, S, S), other normal parts, whose maps' peaks are the ruler.
+        ready: defects to choose, by name; the still picture shows the first.
+        alt: what the still picture shows, for one who cannot see it.
+        sigma: of the maps' smoothing, in pixels.
+    Raises:
+        ValueError: for an empty alt, no ready defect, or parts of another shape.
+        TypeError: for a detector that the engine cannot run.
+    """
+    from IPython.display import display
+
+    refuse_unfit(parts, ready, alt)
+    networks = networks_of(detector)
+    told = {
+        "side": parts.shape[-1],
+        "names": NAMES,
+        "parts": [coded(part.numpy()) for part in parts],
+        "ready": {name: asdict(stroke) for name, stroke in ready.items()},
+        "networks": {name: sent(layers) for name, layers in networks.items()},
+        "gaussian": gaussian(sigma),
+        "peaks": peaks(networks, normal, sigma),
+        "heat": heat(),
+    }
+    whole = parts[0].numpy()
+    first = next(iter(ready.values())).on(whole)
+    still = picture(whole, first, maps_of(networks, torch.as_tensor(first)[None], sigma))
+    display({"text/html": page(told, still, alt), "text/plain": alt}, raw=True)
+
+
+def refuse_unfit(parts: Tensor, ready: dict[str, Stroke], alt: str) -> None:
+    """Raise a ValueError for what could not be shown."""
+    if not (isinstance(alt, str) and alt.strip()):
+        raise ValueError("paint: alt is empty; say what the figure shows")
+    if not ready:
+        raise ValueError("paint: no ready defect; give one, as in {'a scratch': Stroke(...)}")
+    if unknown := [stroke.brush for stroke in ready.values() if stroke.brush not in BRUSHES]:
+        raise ValueError(f"paint: no brush {unknown[0]!r}; choose from {', '.join(BRUSHES)}")
+    shape = tuple(parts.shape)
+    if parts.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
+        raise ValueError(f"paint: parts are {parts.dtype} {shape}; uint8 (N, 3, S, S) is wanted")
+    if shape[2] % 8 or not shape[0]:
+        raise ValueError(f"paint: parts are {shape}; one at least, of a side that 8 divides")
+
+
+def networks_of(detector: Detector) -> dict[str, list[Layer]]:
+    """The engine's networks, by their place in the system: encoder, decoder, teacher, attention."""
+    boosted = isinstance(detector, Boosted)
+    inner = detector.detector if boosted else detector
+    if not (isinstance(inner, Reconstruction) and isinstance(inner.network, AutoEncoder)):
+        raise TypeError(
+            "paint: the engine runs a Reconstruction of an AutoEncoder, or a Boosted of one; this "
+            f"is a {type(detector).__name__} of a {type(inner.network).__name__}"
+        )
+    network = inner.network
+    found = {"encoder": to_bottleneck(network), "decoder": folded(network.decoder)}
+    if boosted:
+        if detector.at != ["bottleneck"] or detector.refine != "product":
+            raise TypeError("paint: tap a Boosted at its bottleneck alone, and refine by a product")
+        found["teacher"] = to_bottleneck(detector.teacher)
+        if detector.attention is not None:
+            found["attention"] = attended(detector.attention[0])
+    return found
+
+
+def to_bottleneck(network: AutoEncoder) -> list[Layer]:
+    return [*folded(network.encoder), *folded(network.bottleneck)]
+
+
+def attended(attention: nn.Module) -> list[Layer]:
+    """M = σ(D(ReLU(E(Fea_I)))) as two layers."""
+    if not isinstance(attention, SpatioChannelAttention):
+        raise TypeError(
+            f"paint: the engine knows SpatioChannelAttention, and no {type(attention).__name__}"
+        )
+    (encode,), (decode,) = folded(attention.encode), folded(attention.decode)
+    encode.after, decode.after = "relu", "sigmoid"
+    return [encode, decode]
+
+
+def folded(module: nn.Module) -> list[Layer]:
+    """A chain of convolutions in half precision, each with its normalisation and ReLU folded in."""
+    layers: list[Layer] = []
+    for part in leaves(module):
+        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
+            layers.append(layer_of(part))
+        elif isinstance(part, nn.BatchNorm2d):
+            normalised(layers[-1], part)
+        elif isinstance(part, nn.ReLU):
+            layers[-1].after = "relu"
+        else:
+            raise TypeError(f"paint: the engine knows no {type(part).__name__}")
+    return [layer.halved() for layer in layers]
+
+
+def leaves(module: nn.Module) -> Iterator[nn.Module]:
+    children = list(module.children())
+    if not children:
+        yield module
+    for child in children:
+        yield from leaves(child)
+
+
+def layer_of(part: nn.Conv2d | nn.ConvTranspose2d) -> Layer:
+    weight = part.weight.detach().cpu().float()
+    bias = torch.zeros(part.out_channels) if part.bias is None else part.bias.detach().cpu().float()
+    return Layer(
+        part.in_channels, part.out_channels, part.kernel_size[0], part.stride[0], part.padding[0],
+        isinstance(part, nn.ConvTranspose2d), weight=weight, bias=bias,
+    )  # fmt: skip
+
+
+def normalised(layer: Layer, norm: nn.BatchNorm2d) -> None:
+    """Fold a normalisation, with the statistics it has learnt, into the layer before it."""
+    with torch.no_grad():
+        scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).cpu()
+        shape = (1, -1, 1, 1) if layer.transposed else (-1, 1, 1, 1)
+        layer.weight = layer.weight * scale.view(shape)
+        layer.bias = (layer.bias - norm.running_mean.cpu()) * scale + norm.bias.cpu()
+
+
+def answers(networks: dict[str, list[Layer]], images: Tensor) -> dict[str, Tensor]:
+    """What engine.js works out, by torch: uint8 (B, 3, S, S) to features, mask, reconstruction."""
+    x = images.float() / 255
+    fea_s = chained(networks["encoder"], x)
+    found, fea_r = {}, fea_s
+    if "teacher" in networks:
+        found["fea_i"] = inconsistency(chained(networks["teacher"], x), fea_s)
+        if "attention" in networks:
+            found["mask"] = chained(networks["attention"], found["fea_i"])
+            fea_r = refined(fea_s, found["mask"])
+    found["reconstruction"] = chained(networks["decoder"], fea_r)
+    return found | {"map_o": ((found["reconstruction"] - x) ** 2).mean(dim=1)}
+
+
+def chained(layers: list[Layer], x: Tensor) -> Tensor:
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def maps_of(networks: dict, images: Tensor, sigma: float) -> dict[str, np.ndarray]:
+    """What the figure shows of parts (B, 3, S, S): pictures and maps, as arrays (B, …)."""
+    found = answers(networks, images)
+    maps = {"error": smooth(found["map_o"].numpy(), sigma)}
+    if "fea_i" in found:
+        coarse = found["fea_i"].square().mean(dim=1).numpy()
+        maps["inconsistency"] = smooth(enlarge(coarse, images.shape[-2:]), sigma)
+    rest = {key: found[key].numpy() for key in ("reconstruction", "mask") if key in found}
+    return rest | maps
+
+
+def peaks(networks: dict, normal: Tensor, sigma: float) -> dict[str, list[float]]:
+    """The peak of each normal part's maps, in rising order."""
+    maps = maps_of(networks, normal, sigma)
+    return {key: sorted(round(float(value), 8) for value in peak(maps[key]))
+            for key in ("error", "inconsistency") if key in maps}  # fmt: skip
+
+
+def gaussian(sigma: float) -> list[float]:
+    """The weights of `smooth` along one axis: four standard deviations to either side."""
+    if sigma == 0:
+        return [1.0]
+    half = ceil(4 * sigma)
+    weights = [exp(-0.5 * (place / sigma) ** 2) for place in range(-half, half + 1)]
+    return [weight / sum(weights) for weight in weights]
+
+
+def sent(layers: list[Layer]) -> dict[str, Any]:
+    """A network as the page takes it."""
+    numbers = [block.flatten() for layer in layers for block in (layer.weight, layer.bias)]
+    weights = torch.cat(numbers).half().numpy().astype("<f2")
+    return {"layers": [layer.told() for layer in layers], "weights": coded(weights)}
+
+
+def coded(values: np.ndarray) -> str:
+    return base64.b64encode(values.tobytes()).decode()
+
+
+def heat() -> str:
+    """The book's colours of a heat map: 256 times red, green, blue."""
+    from matplotlib import colormaps
+
+    return coded(colormaps["magma"](np.arange(256), bytes=True)[:, :3])
+
+
+def picture(whole: np.ndarray, painted: np.ndarray, maps: dict[str, np.ndarray]) -> str:
+    """The still picture, which stays where scripts do not run: an address that holds it."""
+    import matplotlib.pyplot as plt
+
+    from fmabs_lite.lesson.plots import show_images
+
+    changed = (painted != whole).any(axis=0)
+    shown = {"a painted defect": painted, "reconstruction": maps["reconstruction"][0]}
+    for name in ("error", "inconsistency"):
+        if name in maps:
+            found = auroc(maps[name].ravel(), changed.ravel())
+            shown[f"{NAMES[name]}\nAUROC {found:.2f}"] = maps[name][0]
+    with plt.ioff():
+        figure = show_images([*shown.values()], [*shown], scale=1.8)
+        file = BytesIO()
+        figure.savefig(file, format="webp", dpi=110)
+        plt.close(figure)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def page(told: dict[str, Any], still: str, alt: str) -> str:
+    """The figure's HTML, which holds all that it needs."""
+    source = json.dumps(told).replace("<", "\\u003c")
+    scripts = "\n".join(files(__package__).joinpath(name).read_text("utf-8") for name in SCRIPTS)
+    style = files(__package__).joinpath("paint.css").read_text("utf-8")
+    shown = ["part", "reconstruction", *told["peaks"]]
+    shown += ["mask"] if "attention" in told["networks"] else []
+    return (
+        '<div class="paint" role="group" aria-label="A part to paint on">\n'
+        f'<img class="still" src="{still}" alt="{escape(alt.strip())}">\n'
+        f'<div class="alive" hidden>\n{tools(told)}\n'
+        f'<div class="maps">{"".join(panel(name, told["side"]) for name in shown)}</div>\n'
+        f'<p role="status" class="told"></p>\n</div>\n'
+        f'<script type="application/json">{source}</script>\n'
+        # A block of its own: another figure of the page brings the same names.
+        f"<style>\n{style}</style>\n<script>\n{{\n{scripts}}}\n</script>\n</div>"
+    )
+
+
+def tools(told: dict[str, Any]) -> str:
+    """Brushes, parts, ready defects, undo and clear."""
+    parts = {str(k): f"{k + 1}" for k in range(len(told["parts"]))}
+    ready = "".join(f'<button type="button" data-ready="{escape(name)}">{escape(name)}</button>'
+                    for name in told["ready"])  # fmt: skip
+    return (
+        f'<div class="tools">{choice("part", "part", parts)}{choice("brush", "brush", BRUSHES)}'
+        '<label>radius <input type="range" name="radius" min="0" max="10" value="2" '
+        'autocomplete="off"> <output aria-live="off">2</output></label></div>\n'
+        f'<div class="tools">{ready}<button type="button" data-act="undo">undo</button>'
+        '<button type="button" data-act="clear">clear</button></div>'
+    )
+
+
+def choice(name: str, label: str, options: dict[str, str]) -> str:
+    inner = "".join(f'<option value="{key}">{escape(text)}</option>'
+                    for key, text in options.items())  # fmt: skip
+    return f'<label>{label} <select name="{name}" autocomplete="off">{inner}</select></label>'
+
+
+def panel(name: str, side: int) -> str:
+    """One canvas with its name and what it says; the part's can be painted on."""
+    width = side // 8 if name == "mask" else side
+    size = f'width="{width}" height="{width}" data-map="{name}"'
+    if name == "part":
+        canvas = (
+            f'<canvas {size} tabindex="0" role="application" aria-label="The part. Paint with a '
+            "finger or the mouse; or move with the arrow keys, with Shift in larger steps, and "
+            'paint with the space bar."></canvas><span class="ring"></span>'
+        )
+    else:
+        canvas = f'<canvas {size} role="img" aria-label="{NAMES[name]}"></canvas>'
+    return (
+        f'<figure><div class="sheet">{canvas}</div>'
+        f'<figcaption><b>{NAMES[name]}</b> <span data-said="{name}"></span></figcaption></figure>'
+    )
