@@ -50,8 +50,10 @@ class PixelDeviation:
         """
         images = _eight_bit(images, "images", "(N, C, H, W)")
         if images.shape[1:] != self.mean.shape:
-            raise ValueError(f"images are {images.shape[1:]}, but fit saw {self.mean.shape}; "
-                             "load both at the same size")
+            raise ValueError(
+                f"images are {images.shape[1:]}, but fit saw {self.mean.shape}; "
+                "load both at the same size"
+            )
         scale = 1 / (self.std + self.eps)
         deviations = [np.mean(np.abs(image / 255 - self.mean) * scale, axis=0) for image in images]
         return np.stack(deviations).astype(np.float32)
@@ -122,6 +124,7 @@ def speed_contrast(training: Iterable[ArrayLike], sigmas: Iterable[float]) -> di
 def _eight_bit(images: ArrayLike, name: str, shape: str) -> np.ndarray:
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.size == 0:
-        raise ValueError(f"{name} must be uint8 {shape} and not empty; "
-                         f"these are {images.dtype} {images.shape}")
+        raise ValueError(
+            f"{name} must be uint8 {shape} and not empty; these are {images.dtype} {images.shape}"
+        )
     return images

@@ -1,8 +1,8 @@
 """MVTec AD in its official layout (chapter 01; Bergmann et al., CVPR 2019).
 
-    <root>/<category>/train/good/000.png
-    <root>/<category>/test/<good or defect>/000.png
-    <root>/<category>/ground_truth/<defect>/000_mask.png
+<root>/<category>/train/good/000.png
+<root>/<category>/test/<good or defect>/000.png
+<root>/<category>/ground_truth/<defect>/000_mask.png
 """
 
 import difflib

@@ -195,9 +195,7 @@ class Evidence:
             f"({ours} against {theirs} %): what is added to it tells nothing about the method."
         )
 
-    def _answer(
-        self, row: str, other: str, key: str, paper: float | None
-    ) -> tuple[str, list[str]]:
+    def _answer(self, row: str, other: str, key: str, paper: float | None) -> tuple[str, list[str]]:
         gap = self.gap(row, other, key)
         word = {"above": "Yes", "below": "No, it hurts"}.get(gap.word, "Not shown")
         printed = f"; the paper prints {paper:+.1f}" if paper is not None else ""

@@ -73,9 +73,7 @@ class FlowNet(nn.Module):
             for channels, side in ((8 * w, deep), (4 * w, 2 * deep), (2 * w, 4 * deep))
         )
         self.up = nn.ModuleList([doubled(8 * w, 4 * w), doubled(4 * w, 2 * w), doubled(2 * w, w)])
-        self.decoder = nn.ModuleList(
-            [double(4 * w, 4 * w), double(4 * w, 2 * w), double(2 * w, w)]
-        )
+        self.decoder = nn.ModuleList([double(4 * w, 4 * w), double(4 * w, 2 * w), double(2 * w, w)])
         self.last = nn.Conv2d(w, 2, 1)
         self.apply(draw_kaiming)
 
@@ -198,9 +196,7 @@ class Stages(nn.Module):
         self.down = nn.ModuleList(
             Scaled(a, b, 3, stride=2) for a, b in zip(channels, channels[1:], strict=False)
         )
-        self.blocks = nn.ModuleList(
-            nn.ModuleList([Residual(c), Residual(c)]) for c in channels
-        )
+        self.blocks = nn.ModuleList(nn.ModuleList([Residual(c), Residual(c)]) for c in channels)
 
     def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         x, found = self.first(x), []

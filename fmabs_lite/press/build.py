@@ -19,6 +19,7 @@ from fmabs_lite.press.pages import (
     NOTEBOOKS,
     PDF,
     with_answers,
+    with_live,
     with_picture,
     with_runs,
     zip_notebooks,
@@ -93,6 +94,7 @@ def collect(repo: Path) -> Path:
     for path in source.glob("*.md"):
         page = with_runs(path.read_text(encoding="utf-8"), shelf, names)
         page = with_picture(with_answers(page, shelf, names), shelf, source)
+        page = with_live(page, shelf)
         path.write_text(page, encoding="utf-8")
     zip_notebooks(repo / "book", names, source / NOTEBOOKS)
     if (repo / "book" / STATIC).is_dir():

@@ -94,8 +94,9 @@ def _repo() -> Path:
 
 def _run_options(command):
     options = [
-        click.option("--profile", default="quick", show_default=True,
-                     help="quick, cpu, colab or full."),
+        click.option(
+            "--profile", default="quick", show_default=True, help="quick, cpu, colab or full."
+        ),
         click.option("--data", default="", metavar="DIR", help="Real data sets; else drawn ones."),
         click.option("--set", "values", multiple=True, metavar="NAME=VALUE", help="A parameter."),
         click.option("--jobs", type=click.IntRange(1), help="Chapters at the same time."),
@@ -232,17 +233,40 @@ class _Fetching(click.Command):
 
 @main.command(cls=_Fetching)
 @click.option("--data", "folder", default="", metavar="DIR", help="A folder to look into.")
-@click.option("--fetch", "name", is_eager=True, metavar="NAME",
-              help="mvtec, avenue, dtd or shanghaitech. With --help: what could not be verified.")
-@click.option("--category", "categories", multiple=True, metavar="NAME",
-              help="Of MVTec AD, may be repeated; all: about 5.3 GB.  [default: screw]")
-@click.option("--to", default="", metavar="DIR",
-              help="The data folder.  [default: a folder `data` in ~/.cache/fmabs-lite]")
-@click.option("--from", "source", default="", metavar="PATH",
-              help="I already have it: a folder or an archive; nothing is downloaded.")
+@click.option(
+    "--fetch",
+    "name",
+    is_eager=True,
+    metavar="NAME",
+    help="mvtec, avenue, dtd or shanghaitech. With --help: what could not be verified.",
+)
+@click.option(
+    "--category",
+    "categories",
+    multiple=True,
+    metavar="NAME",
+    help="Of MVTec AD, may be repeated; all: about 5.3 GB.  [default: screw]",
+)
+@click.option(
+    "--to",
+    default="",
+    metavar="DIR",
+    help="The data folder.  [default: a folder `data` in ~/.cache/fmabs-lite]",
+)
+@click.option(
+    "--from",
+    "source",
+    default="",
+    metavar="PATH",
+    help="I already have it: a folder or an archive; nothing is downloaded.",
+)
 @click.option("--copy", is_flag=True, help="With --from FOLDER: copy it; otherwise it is linked.")
-@click.option("--mirror", default="", metavar="URL",
-              help="Try this address first: of the file, or of a folder with it.")
+@click.option(
+    "--mirror",
+    default="",
+    metavar="URL",
+    help="Try this address first: of the file, or of a folder with it.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done; fetch and write nothing.")
 def data(folder: str, name: str | None, **fetching) -> None:
     """Say which data sets a folder holds, or --fetch one.

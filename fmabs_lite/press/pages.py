@@ -17,6 +17,7 @@ PDF = "fmabs-lite.pdf"  # the whole book, where it was printed
 RUNS = "% runs"  # the line of book/running.md in whose place they stand
 ANSWERS = "% answers"  # of book/index.md
 PICTURE = re.compile(r"^% picture (?P<chapter>\w+) (?P<figure>[\w-]+)$", re.MULTILINE)
+LIVE = re.compile(r"^% live (?P<chapter>\w+) (?P<cell>[\w-]+)$", re.MULTILINE)
 BOX = re.compile(r"> \*\*(?P<question>[^*]+\?)\*\* \*\*(?P<answer>[^*]+)\.\*\*")
 DAY = (2020, 1, 1, 0, 0, 0)  # of every file in the archive: equal notebooks make equal bytes
 
@@ -110,6 +111,23 @@ def with_picture(page: str, shelf: Path, folder: Path) -> str:
                  shown["figure"]["caption"], ":::"]  # fmt: skip
         return page[: asked.start()] + "\n".join(lines) + page[asked.end() :]
     raise KeyError(f"chapter {chapter} shows no figure {name!r}, which book/index.md asks for")
+
+
+def with_live(page: str, shelf: Path) -> str:
+    """The page, with what a cell of an executed chapter shows in the place of "% live …".
+
+    Raises:
+        KeyError: when the chapter has no such cell, or the cell shows no HTML.
+    """
+    if not (asked := LIVE.search(page)):
+        return page
+    chapter, name = asked["chapter"], asked["cell"]
+    for cell in read_json(shelf / f"{chapter}.ipynb")["cells"]:
+        for output in cell.get("outputs", []) if cell.get("id") == name else []:
+            if shown := "".join(output.get("data", {}).get("text/html", "")):
+                lines = ["````{raw} html", shown, "````"]
+                return page[: asked.start()] + "\n".join(lines) + page[asked.end() :]
+    raise KeyError(f"chapter {chapter} has no cell {name!r} with HTML, which a page asks for")
 
 
 def zip_notebooks(book: Path, names: Sequence[str], target: Path) -> None:

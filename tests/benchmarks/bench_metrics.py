@@ -46,10 +46,14 @@ def main() -> None:
         for name, reference in references.items():
             value, took = seconds(reference, 1)
             total += took
-            print(f"{kind:10} {name:6} reference {value:.9f} ({took:5.2f} s)   "
-                  f"ours {ours[name]:.9f}   difference {abs(value - ours[name]):.1e}")
-        print(f"{kind:10} all three: {total:.2f} s against {ours_s:.2f} s: "
-              f"ratio {total / ours_s:.1f}\n")
+            print(
+                f"{kind:10} {name:6} reference {value:.9f} ({took:5.2f} s)   "
+                f"ours {ours[name]:.9f}   difference {abs(value - ours[name]):.1e}"
+            )
+        print(
+            f"{kind:10} all three: {total:.2f} s against {ours_s:.2f} s: "
+            f"ratio {total / ours_s:.1f}\n"
+        )
 
 
 if __name__ == "__main__":

@@ -35,7 +35,9 @@ PYTHONS = ("3.12", "3.13", "3.11", "3.10")  # Colab's own first
 CHAPTERS = [path.stem for path in chapter_files(ROOT)]
 # Without the runner's own channel (its text: the package is not there yet) a message now and then
 # wakes nobody, and a cell seems to take all of its 600 seconds.
-EXECUTE = (ROOT / "fmabs_lite" / "press" / "kernels.py").read_text() + """
+EXECUTE = (
+    (ROOT / "fmabs_lite" / "press" / "kernels.py").read_text()
+    + """
 import sys, nbclient, nbformat
 source, target, folder = sys.argv[1:]
 notebook = nbformat.read(source, 4)
@@ -46,6 +48,7 @@ try:
 finally:
     nbformat.write(notebook, target)
 """
+)
 
 
 def usable_python() -> str:

@@ -13,7 +13,7 @@ def moving_clip(shift=(2, 1), frames=4, size=48) -> Clip:
     rng = np.random.default_rng(0)
     world = rng.integers(0, 256, (2 * size // 4, 2 * size // 4)).astype(np.uint8)
     world = world.repeat(4, axis=0).repeat(4, axis=1)
-    cut = [world[size - t * shift[1]:, size - t * shift[0]:][:size, :size] for t in range(frames)]
+    cut = [world[size - t * shift[1] :, size - t * shift[0] :][:size, :size] for t in range(frames)]
     return Clip("a", np.stack(cut)[:, None])
 
 

@@ -156,11 +156,23 @@ def test_what_cannot_be_shown_is_refused(change, said):
 
 
 def test_networks_that_the_engine_cannot_run_are_refused():
-    with pytest.raises(TypeError, match="a Reconstruction of a Sequential"):
+    with pytest.raises(TypeError, match="as AutoEncoder; this is a Sequential"):
         networks_of(Reconstruction(nn.Sequential(nn.Conv2d(3, 3, 1))))
-    with pytest.raises(TypeError, match="no ChannelAttention"):
+    with pytest.raises(TypeError, match="this is a ChannelAttention"):
         networks_of(boosted(ChannelAttention(8, 2)))
     with pytest.raises(TypeError, match="at its bottleneck alone"):
         networks_of(boosted(refine="residual"))
     with pytest.raises(TypeError, match="knows no Tanh"):
         folded(nn.Sequential(nn.Conv2d(3, 3, 1), nn.Tanh()))
+
+
+def test_a_detector_for_which_the_page_would_answer_otherwise_is_refused():
+    class Rooted(Reconstruction):
+        """Not the squared error, but its root."""
+
+        def score(self, prepared):
+            parts = super().score(prepared)
+            return parts | {"map_o": parts["map_o"].sqrt()}
+
+    with pytest.raises(TypeError, match="from that of this Rooted"):
+        paint(Rooted(network(0)), PARTS, PARTS, {"a scratch": SCRATCH}, alt="A part.")

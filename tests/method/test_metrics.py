@@ -228,8 +228,11 @@ def test_pro_up_to_one_with_single_pixel_defects_is_auroc(rng):
 @given(rng=SMALL)
 def test_the_single_functions_agree_with_the_three_together(rng):
     maps, masks = small_set(rng)
-    three = {"auroc": auroc(maps, masks), "ap": average_precision(maps, masks),
-             "pro": pro(maps, masks)}
+    three = {
+        "auroc": auroc(maps, masks),
+        "ap": average_precision(maps, masks),
+        "pro": pro(maps, masks),
+    }
     assert localization(maps, masks) == three
 
 

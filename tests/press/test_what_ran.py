@@ -11,6 +11,7 @@ from fmabs_lite.press.pages import (
     RUNS,
     boxes,
     with_answers,
+    with_live,
     with_picture,
     with_runs,
     zip_notebooks,
@@ -80,3 +81,17 @@ def test_a_picture_comes_from_a_chapter_with_its_caption(tmp_path):
     with pytest.raises(KeyError, match="no figure 'fig-2'"):
         with_picture("% picture 01_a fig-2", tmp_path, tmp_path)
     assert with_picture("Nothing.", tmp_path, tmp_path) == "Nothing."
+
+
+def test_a_live_figure_comes_from_a_chapters_cell(tmp_path):
+    shown = notebook("beside it")
+    shown["cells"][1] |= {"id": "01-paint"}
+    shown["cells"][1]["outputs"].append({"data": {"text/html": ["<b>it", "</b>"]}})
+    shown["cells"].append({"id": "01-no", "metadata": {}, "outputs": []})
+    (tmp_path / "01_a.ipynb").write_text(json.dumps(shown))
+    page = with_live("Before.\n\n% live 01_a 01-paint\n\nAfter.", tmp_path)
+    assert page == "Before.\n\n````{raw} html\n<b>it</b>\n````\n\nAfter."
+    for name in ("01-no", "01-other"):
+        with pytest.raises(KeyError, match=f"no cell '{name}' with HTML"):
+            with_live(f"% live 01_a {name}", tmp_path)
+    assert with_live("Nothing.", tmp_path) == "Nothing."

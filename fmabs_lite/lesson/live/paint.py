@@ -22,12 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmabs_lite.attention import SpatioChannelAttention
 from fmabs_lite.detector import Detector
 from fmabs_lite.metrics import auroc
 from fmabs_lite.mimicry import Boosted, inconsistency, refined
-from fmabs_lite.models.autoencoder import AutoEncoder, Reconstruction
 from fmabs_lite.scoring import enlarge, peak, smooth
+from fmabs_lite.training import collect
 
 # As in paint.js.
 DARK, LIGHT, COPIED = 20, 235, 20
@@ -44,6 +43,7 @@ NAMES = {
     "inconsistency": "inconsistency²",
     "mask": "how far M moved",
 }
+CLOSE = 0.01  # how far half precision may move an error map, whose range is 0 to 1
 SCRIPTS = ("engine.js", "paint.js")
 
 
@@ -129,7 +129,7 @@ def paint(
 
     Args:
         detector: a `Reconstruction` of an `AutoEncoder`, or a `Boosted` of one, tapped at its
-            bottleneck, with a `SpatioChannelAttention` or none.
+            bottleneck, with a `SpatioChannelAttention` or none; or classes that work alike.
         parts: uint8 (N, 3, S, S) in [0, 255], to paint on; S a multiple of 8.
         normal: uint8 (M, 3, S, S), other normal parts, whose maps' peaks are the ruler.
         ready: defects to choose, by name; the still picture shows the first.
@@ -137,12 +137,13 @@ def paint(
         sigma: of the maps' smoothing, in pixels.
     Raises:
         ValueError: for an empty alt, no ready defect, or parts of another shape.
-        TypeError: for a detector that the engine cannot run.
+        TypeError: for a detector that the engine cannot run, or would answer for otherwise.
     """
     from IPython.display import display
 
     refuse_unfit(parts, ready, alt)
     networks = networks_of(detector)
+    refuse_another_answer(detector, networks, parts)
     told = {
         "side": parts.shape[-1],
         "names": NAMES,
@@ -174,16 +175,27 @@ def refuse_unfit(parts: Tensor, ready: dict[str, Stroke], alt: str) -> None:
         raise ValueError(f"paint: parts are {shape}; one at least, of a side that 8 divides")
 
 
+def refuse_another_answer(detector: Detector, networks: dict, parts: Tensor) -> None:
+    """Raise a TypeError where the engine's networks are not what the detector works out."""
+    own = collect(detector, parts)["map_o"]
+    apart = float(np.abs(answers(networks, parts)["map_o"].numpy() - own).max())
+    if not apart < CLOSE:
+        raise TypeError(
+            f"paint: the error map that the page would work out is {apart:.3f} from that of this "
+            f"{type(detector).__name__}. The engine knows a chain of convolutions, the mean "
+            "squared error of its input, and M = σ(D(ReLU(E(Fea_I)))); show another detector"
+        )
+
+
 def networks_of(detector: Detector) -> dict[str, list[Layer]]:
     """The engine's networks, by their place in the system: encoder, decoder, teacher, attention."""
     boosted = isinstance(detector, Boosted)
-    inner = detector.detector if boosted else detector
-    if not (isinstance(inner, Reconstruction) and isinstance(inner.network, AutoEncoder)):
+    network = detector.network
+    if not all(hasattr(network, part) for part in ("encoder", "bottleneck", "decoder")):
         raise TypeError(
-            "paint: the engine runs a Reconstruction of an AutoEncoder, or a Boosted of one; this "
-            f"is a {type(detector).__name__} of a {type(inner.network).__name__}"
+            "paint: the engine runs networks of an encoder, a bottleneck and a decoder, as "
+            f"AutoEncoder; this is a {type(network).__name__}"
         )
-    network = inner.network
     found = {"encoder": to_bottleneck(network), "decoder": folded(network.decoder)}
     if boosted:
         if detector.at != ["bottleneck"] or detector.refine != "product":
@@ -194,15 +206,16 @@ def networks_of(detector: Detector) -> dict[str, list[Layer]]:
     return found
 
 
-def to_bottleneck(network: AutoEncoder) -> list[Layer]:
+def to_bottleneck(network: nn.Module) -> list[Layer]:
     return [*folded(network.encoder), *folded(network.bottleneck)]
 
 
 def attended(attention: nn.Module) -> list[Layer]:
     """M = σ(D(ReLU(E(Fea_I)))) as two layers."""
-    if not isinstance(attention, SpatioChannelAttention):
+    if not (hasattr(attention, "encode") and hasattr(attention, "decode")):
         raise TypeError(
-            f"paint: the engine knows SpatioChannelAttention, and no {type(attention).__name__}"
+            "paint: the engine runs attention of an encode and a decode, as "
+            f"SpatioChannelAttention; this is a {type(attention).__name__}"
         )
     (encode,), (decode,) = folded(attention.encode), folded(attention.decode)
     encode.after, decode.after = "relu", "sigmoid"
@@ -387,6 +400,6 @@ def panel(name: str, side: int) -> str:
     else:
         canvas = f'<canvas {size} role="img" aria-label="{NAMES[name]}"></canvas>'
     return (
-        f'<figure><div class="sheet">{canvas}</div>'
-        f'<figcaption><b>{NAMES[name]}</b> <span data-said="{name}"></span></figcaption></figure>'
+        f'<div class="panel"><div class="sheet">{canvas}</div>'
+        f'<p><b>{NAMES[name]}</b> <span data-said="{name}"></span></p></div>'
     )
