@@ -21,6 +21,8 @@ from fmabs_lite.models import (
     AstMfr,
     AutoEncoder,
     Draem,
+    FlowMemory,
+    Hf2vad,
     Jigsaw,
     Mnad,
     PkgNet,
@@ -56,6 +58,11 @@ def pair(p: Values) -> AstMfr:
     return AstMfr(p["teacher"], p["student"], teacher_weights=None, student_weights=None)
 
 
+def predictor(p: Values) -> Hf2vad:
+    """Stage two, with a memory of stage one; a sample's frames are grey, and two channels flow."""
+    return Hf2vad(FlowMemory(p["memory_width"], p["cube"], p["slots"]), p["width"], p["cube"], 1)
+
+
 CODE = 64  # channels of the auto-encoder's bottleneck where a chapter does not name them
 AUTO_ENCODER = System(
     lambda p: Reconstruction(AutoEncoder(width=p["width"], code=p.get("code", CODE))),
@@ -82,6 +89,9 @@ SYSTEMS = {
         lambda p: (p["frames"], 1, p["size"], p["size"]), "trunk", lambda p: 2 * p["width"],
     ),
     "14_ast_mfr": System(pair, image),
+    "15_hf2vad": System(
+        predictor, lambda p: (5, 3, p["cube"], p["cube"]), "bottleneck", lambda p: 2 * p["width"],
+    ),
 }  # fmt: skip
 
 

@@ -50,6 +50,7 @@ VALUES = {
     "11_mnad": dict(ped2_size=[16, 24], width=8, items=5, frames=4),
     "12_pkgnet": dict(cube=16, width=8),
     JIGSAW: dict(size=16, width=8, frames=4),
+    "15_hf2vad": dict(cube=16, memory_width=8, slots=20, width=8),
     "14_ast_mfr": dict(size=64, teacher="mobilenet_v2_035", student="squeezenet1_1"),
 }
 

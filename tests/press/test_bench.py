@@ -22,6 +22,7 @@ TINY = {
     "11_mnad": dict(ped2_size=[16, 24], width=4, items=2, frames=4),
     "12_pkgnet": dict(cube=16, width=4),
     "13_jigsaw": dict(size=16, width=4, frames=4),
+    "15_hf2vad": dict(cube=16, memory_width=4, slots=5, width=4),
     "08_the_loss": dict(size=16, width=4, code=8),
 }
 
@@ -61,6 +62,7 @@ TRAININGS = {
     "03_reconstruction": 3, "04_feature_mimicking": 3, "05_channel_attention": 5,
     "06_spatial_attention": 6, "07_spatio_channel_attention": 12, "08_the_loss": 11,
     "10_draem": 8, "11_mnad": 14, "12_pkgnet": 13, "13_jigsaw": 6.3, "14_ast_mfr": 19,
+    "15_hf2vad": 6,
 }  # fmt: skip
 T4 = 0.15 * 65e12  # operations a second that the profile's comment reckons with
 LAUNCHES = 0.025  # seconds that the smallest step takes
