@@ -12,6 +12,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from fmabs_lite.press.boost import with_boost
 from fmabs_lite.press.claims import hold
 from fmabs_lite.press.finish import finish
 from fmabs_lite.press.folding import page_copy
@@ -94,7 +95,7 @@ def collect(repo: Path) -> Path:
     for path in source.glob("*.md"):
         page = with_runs(path.read_text(encoding="utf-8"), shelf, names)
         page = with_picture(with_answers(page, shelf, names), shelf, source)
-        page = with_live(page, shelf)
+        page = with_boost(with_live(page, shelf), repo)
         path.write_text(page, encoding="utf-8")
     zip_notebooks(repo / "book", names, source / NOTEBOOKS)
     if (repo / "book" / STATIC).is_dir():

@@ -156,12 +156,21 @@ def pdf() -> None:
 @main.command()
 @click.option("--profile", default="cpu", show_default=True, help="Whose sizes to take.")
 @click.option("--seconds", default=2.0, show_default=True, type=_Time(0.1))
-def bench(profile: str, seconds: float) -> None:
+@click.option(
+    "--boost",
+    type=click.IntRange(2),
+    metavar="ROUNDS",
+    help="Instead, what the boost costs each system, into book/boost.json.",
+)
+def bench(profile: str, seconds: float, boost: int | None) -> None:
     """Measure what this machine trains: samples a second of each chapter's system."""
     from fmabs_lite.lesson.records import device
+    from fmabs_lite.press import boost as boosts
     from fmabs_lite.press.bench import measure_all
     from fmabs_lite.press.comparison import in_columns
 
+    if boost:
+        return click.echo(boosts.table(boosts.measure(_repo(), profile, boost)))
     click.echo(f"On {device()}, some training steps at the sizes of profile {profile}:\n")
     head = ["chapter", "sample", "batch", "precision", "plain /s", "boosted /s", "a network"]
     rows = measure_all(_repo(), profile, seconds)
