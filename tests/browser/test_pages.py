@@ -21,7 +21,7 @@ NAMES = toc(ROOT)
 WIDTHS = (1280, 1024, 820, 390)
 MOST = 1.5e6  # bytes of a chapter's pictures
 SCREEN = 800  # pixels of a desk's screen, from top to bottom
-# How far down a chapter's first figure may begin. 09 to 15 open with it, as they do with the answer.
+# How far down a chapter's first figure may begin. 09 to 15 open with it, as with the answer.
 DEEPEST = {
     name: SCREEN if "09" <= name[:2] <= "15" else 2 * SCREEN
     for name in chapters(ROOT)
