@@ -20,6 +20,7 @@ from fmabs_lite.press.pages import (
     NOTEBOOKS,
     PDF,
     with_answers,
+    with_diagram,
     with_live,
     with_picture,
     with_runs,
@@ -95,7 +96,7 @@ def collect(repo: Path) -> Path:
     for path in source.glob("*.md"):
         page = with_runs(path.read_text(encoding="utf-8"), shelf, names)
         page = with_picture(with_answers(page, shelf, names), shelf, source)
-        page = with_boost(with_live(page, shelf), repo)
+        page = with_boost(with_live(with_diagram(page), shelf), repo)
         path.write_text(page, encoding="utf-8")
     zip_notebooks(repo / "book", names, source / NOTEBOOKS)
     if (repo / "book" / STATIC).is_dir():

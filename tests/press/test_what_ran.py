@@ -8,9 +8,11 @@ import pytest
 
 from fmabs_lite.press.pages import (
     ANSWERS,
+    DIAGRAM,
     RUNS,
     boxes,
     with_answers,
+    with_diagram,
     with_live,
     with_picture,
     with_runs,
@@ -95,3 +97,10 @@ def test_a_live_figure_comes_from_a_chapters_cell(tmp_path):
         with pytest.raises(KeyError, match=f"no cell '{name}' with HTML"):
             with_live(f"% live 01_a {name}", tmp_path)
     assert with_live("Nothing.", tmp_path) == "Nothing."
+
+
+def test_the_index_shows_the_whole_method():
+    page = with_diagram(f"Before.\n\n{DIAGRAM}\n\nAfter.")
+    before, opens, rest = page.partition("```{raw} html\n")
+    assert before == "Before.\n\n" and opens and rest.endswith("\n```\n\nAfter.")
+    assert 'data-part="Fea_I"' in rest and 'class="dim"' not in rest
