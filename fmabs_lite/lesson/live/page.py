@@ -51,7 +51,7 @@ def block(data: Any) -> str:
 def webp(picture: np.ndarray, **options: Any) -> bytes:
     """A picture, uint8 (H, W) or (H, W, 3), as the bytes of a WebP file."""
     file = BytesIO()
-    Image.fromarray(picture).save(file, "webp", method=6, **options)
+    Image.fromarray(picture).save(file, "webp", **options)
     return file.getvalue()
 
 

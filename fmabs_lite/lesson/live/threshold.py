@@ -102,20 +102,27 @@ def points(maps: np.ndarray, masks: np.ndarray) -> Points:
 
 def _thresholds(maps: np.ndarray, defect: np.ndarray, normal: np.ndarray) -> np.ndarray:
     """At most 255 of the pixels' values, close where curves bend, and one above all."""
-    rare = 1 - np.geomspace(1 / len(normal), 1, 60)  # few of the highest normal pixels matter most
-    values = [np.quantile(normal, rare, method="nearest"),
-              np.quantile(normal, np.linspace(0.5, 1, 60), method="nearest"),
-              np.quantile(defect, np.linspace(0, 1, 80), method="nearest"),
-              maps.max(axis=(1, 2)), [maps.min()]]  # fmt: skip
-    known = np.unique(np.concatenate(values))
+    known = np.unique(maps)
+    if len(known) > 255:
+        known = _chosen(maps, defect, normal)
     return np.append(known, np.nextafter(known[-1], np.inf, dtype=known.dtype))
+
+
+def _chosen(maps: np.ndarray, defect: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Some 200 values: quantiles of both kinds of pixel, and each image's score."""
+    rare = 1 - np.geomspace(1 / len(normal), 1, 50)  # few of the highest normal pixels matter most
+    values = [np.quantile(normal, rare, method="nearest"),
+              np.quantile(normal, np.linspace(0, 1, 80), method="nearest"),
+              np.quantile(defect, np.linspace(0, 1, 70), method="nearest"),
+              maps.max(axis=(1, 2)), [maps.min()]]  # fmt: skip
+    return np.unique(np.concatenate(values))
 
 
 def _html(maps: np.ndarray, masks: np.ndarray, found: Points, areas: dict, alt: str) -> str:
     level = (np.searchsorted(found.threshold, maps, side="right") - 1).astype(np.uint8)
     peaks, bad = level.max(axis=(1, 2)), masks.any(axis=(1, 2))
     start = int(peaks[len(peaks) // 2])
-    sheet = page.webp(_sheet(level, masks), lossless=True, quality=100)
+    sheet = page.webp(_sheet(level, masks), lossless=True, method=4)
     if len(sheet) > LARGE:
         raise ValueError(f"drag: {maps.shape} maps make {len(sheet) / 1000:.0f} kB; give smaller "
                          "or fewer ones")  # fmt: skip
