@@ -82,9 +82,10 @@ def overlap_area(s: Standing, weights: np.ndarray, max_fpr: float) -> float:
     start = s.above / s.normal
     end = (s.above + s.level) / s.normal
     rise = np.maximum(end - start, np.finfo(float).tiny)  # a pixel without ties rises at once
-    climbed = np.clip(max_fpr - start, 0, rise)
-    area = climbed * climbed / (2 * rise) + np.maximum(max_fpr - end, 0)
-    return float(weights @ area / max_fpr)
+    climbed = np.clip(max_fpr - start, 0, rise)  # as much of that as comes before the cut
+    triangle = climbed * climbed / (2 * rise)
+    rectangle = np.maximum(max_fpr - end, 0)
+    return float(weights @ (triangle + rectangle) / max_fpr)
 
 
 def auroc(scores: ArrayLike, labels: ArrayLike) -> float:

@@ -118,6 +118,12 @@ def diagram(lit: str | Iterable[str] = "whole") -> None:
     """
     from IPython.display import display
 
+    picture, alt = drawn(lit)
+    display({"text/html": STYLE + picture, "text/plain": alt}, raw=True)
+
+
+def drawn(lit: str | Iterable[str] = "whole") -> tuple[str, str]:
+    """The same picture as SVG, and its alt text; arguments and errors as in `diagram`."""
     chosen = [lit] if isinstance(lit, str) else list(lit)
     unknown = [repr(name) for name in chosen if name not in SETS]
     if unknown or not chosen:
@@ -127,7 +133,7 @@ def diagram(lit: str | Iterable[str] = "whole") -> None:
     parts = PARTS | (_attention(kind) if kind else {})
     names = {name for one in chosen for name in SETS[one].split()}
     alt = _alt(parts, chosen, names)
-    display({"text/html": STYLE + _svg(parts, names, kind, alt), "text/plain": alt}, raw=True)
+    return _svg(parts, names, kind, alt), alt
 
 
 def _attention(kind: str) -> dict[str, Part]:

@@ -19,6 +19,7 @@ from fmabs_lite.press.pages import (
     NOTEBOOKS,
     PDF,
     with_answers,
+    with_diagram,
     with_picture,
     with_runs,
     zip_notebooks,
@@ -93,7 +94,7 @@ def collect(repo: Path) -> Path:
     for path in source.glob("*.md"):
         page = with_runs(path.read_text(encoding="utf-8"), shelf, names)
         page = with_picture(with_answers(page, shelf, names), shelf, source)
-        path.write_text(page, encoding="utf-8")
+        path.write_text(with_diagram(page), encoding="utf-8")
     zip_notebooks(repo / "book", names, source / NOTEBOOKS)
     if (repo / "book" / STATIC).is_dir():
         shutil.copytree(repo / "book" / STATIC, source / STATIC)

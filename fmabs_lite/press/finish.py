@@ -12,7 +12,7 @@ RULES = (
     # A screen reader says each folded cell's title: myst-nb labels all of them alike.
     (r' aria-label="Toggle hidden content"', ""),
     # On paper there is nothing to click: the style sheet leaves the invitation out.
-    (r'(<p class="collapsed admonition-title">)(Show code: )',
+    (r'(<p class="collapsed admonition-title">)(Show(?: code)?: )',
      r'\1<span class="on-screen">\2</span>'),
     # The sidebar is a landmark.
     (r'<div ((?:id="pst-primary-sidebar" )?class="bd-sidebar-primary bd-sidebar)',

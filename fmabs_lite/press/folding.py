@@ -2,7 +2,8 @@
 
 A code cell tagged `fold` begins with `# @title What it does`. Any editor shows that line as a
 comment. JupyterLab and Colab fold the cell by metadata, which `fmabs-lite sync` writes, and the
-page by a tag of myst-nb, which only the page's copy of the notebook has.
+page by a tag of myst-nb, which only the page's copy of the notebook has. A folded cell that is also
+tagged `hide-output` hides whole on the page: a table for those who look for more.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from typing import Any
 
 FOLD = "fold"
+HIDE_OUTPUT = "hide-output"  # of a folded cell: on the page its output hides with it
 OF_EDITORS = {
     "cellView": "form",  # Colab shows the title alone, as a form
     "jupyter": {"source_hidden": True},  # JupyterLab shows the first line and three dots
@@ -47,9 +49,12 @@ def _for_page(cell: dict[str, Any]) -> dict[str, Any]:
     title = title_of(source)
     if FOLD not in metadata.get("tags", []) or not title:
         return cell
-    prompts = {"code_prompt_show": f"Show code: {title}", "code_prompt_hide": f"Hide code: {title}"}
+    whole = HIDE_OUTPUT in metadata["tags"]
+    what = "" if whole else " code"
+    prompts = {"code_prompt_show": f"Show{what}: {title}",
+               "code_prompt_hide": f"Hide{what}: {title}"}  # fmt: skip
     folded = {
-        "tags": [*metadata["tags"], "hide-input"],
+        "tags": [*metadata["tags"], "hide-cell" if whole else "hide-input"],
         "mystnb": {**metadata.get("mystnb", {}), **prompts},
     }
     code = source.partition("\n")[2]  # the line that opens the cell has the title

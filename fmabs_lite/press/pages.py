@@ -1,4 +1,4 @@
-"""What the build adds to the pages: runs, answers, a first picture, all notebooks as one file."""
+"""What the build adds to the pages: runs, answers, two pictures, all notebooks as one file."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fmabs_lite.lesson.diagrams import drawn
 from fmabs_lite.lesson.records import read_json
 
 NOTEBOOKS = "notebooks.zip"
 PDF = "fmabs-lite.pdf"  # the whole book, where it was printed
 RUNS = "% runs"  # the line of book/running.md in whose place they stand
 ANSWERS = "% answers"  # of book/index.md
+DIAGRAM = "% diagram"  # of book/index.md
 PICTURE = re.compile(r"^% picture (?P<chapter>\w+) (?P<figure>[\w-]+)$", re.MULTILINE)
 BOX = re.compile(r"> \*\*(?P<question>[^*]+\?)\*\* \*\*(?P<answer>[^*]+)\.\*\*")
 DAY = (2020, 1, 1, 0, 0, 0)  # of every file in the archive: equal notebooks make equal bytes
@@ -110,6 +112,11 @@ def with_picture(page: str, shelf: Path, folder: Path) -> str:
                  shown["figure"]["caption"], ":::"]  # fmt: skip
         return page[: asked.start()] + "\n".join(lines) + page[asked.end() :]
     raise KeyError(f"chapter {chapter} shows no figure {name!r}, which book/index.md asks for")
+
+
+def with_diagram(page: str) -> str:
+    """The page, with the picture of the whole method in the place of "% diagram"."""
+    return page.replace(DIAGRAM, f"```{{raw}} html\n{drawn()[0]}\n```")
 
 
 def zip_notebooks(book: Path, names: Sequence[str], target: Path) -> None:

@@ -8,9 +8,11 @@ import pytest
 
 from fmabs_lite.press.pages import (
     ANSWERS,
+    DIAGRAM,
     RUNS,
     boxes,
     with_answers,
+    with_diagram,
     with_picture,
     with_runs,
     zip_notebooks,
@@ -80,3 +82,10 @@ def test_a_picture_comes_from_a_chapter_with_its_caption(tmp_path):
     with pytest.raises(KeyError, match="no figure 'fig-2'"):
         with_picture("% picture 01_a fig-2", tmp_path, tmp_path)
     assert with_picture("Nothing.", tmp_path, tmp_path) == "Nothing."
+
+
+def test_the_index_shows_the_whole_method():
+    page = with_diagram(f"Before.\n\n{DIAGRAM}\n\nAfter.")
+    before, opens, rest = page.partition("```{raw} html\n")
+    assert before == "Before.\n\n" and opens and rest.endswith("\n```\n\nAfter.")
+    assert 'data-part="Fea_I"' in rest and 'class="dim"' not in rest
