@@ -67,7 +67,9 @@ for (const figure of document.querySelectorAll(".live-clip:not([data-ready])")) 
     if (plot.hasPointerCapture(event.pointerId)) seek(event);
   });
   // Who asks for less motion while it plays has it stop; it never starts by itself.
-  matchMedia("(prefers-reduced-motion: reduce)").addEventListener("change", pause);
+  matchMedia("(prefers-reduced-motion: reduce)").addEventListener("change", event => {
+    if (event.matches) pause();
+  });
 
   sheet.onload = () => {  // until then, and where it fails, the still picture stays
     Object.assign(canvas, {width: data.width * data.scale, height: data.height * data.scale});
