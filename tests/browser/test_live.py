@@ -252,9 +252,12 @@ def test_the_button_plays_and_pauses(page):
 def test_it_ends_and_begins_again(wide):
     press(wide, ".live-clip input", "End", 35)
     assert clip(wide)["frame"] == FRAMES - 1
+    wide.run("""window.seen = []; new MutationObserver(() => seen.push(cursor.getAttribute("d")))
+      .observe(window.cursor = document.querySelector(".live-clip .cursor"), {attributes: true})""")
     press(wide, ".live-clip button", " ", 32)
-    until(wide, lambda: clip(wide)["frame"] == FRAMES - 1)
+    until(wide, lambda: f"M{FRAMES - 1} 0V1" in wide.run("seen"))
     until(wide, lambda: clip(wide)["button"] == "Play")
+    assert wide.run("seen") == [f"M{frame} 0V1" for frame in range(FRAMES)]
     assert clip(wide)["status"].startswith(f"paused at frame {FRAMES - 1}")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fmabs_lite.lesson.live import play
+from fmabs_lite.lesson.live import of_objects, play
 from fmabs_lite.lesson.live.clip import COLUMNS, MOST, spans, told
 
 T, H, W = 23, 12, 16
@@ -132,6 +132,16 @@ def test_words_say_when_and_whether_score_and_labels_agree():
     assert told(scores, ~truth)[3].endswith("normal: highest score and labels do not agree.")
     quiet = told(np.arange(3.0), np.zeros(3, bool))
     assert quiet[1] == "By the labels no frame is abnormal." and len(quiet) == 3
+
+
+def test_of_objects_takes_the_boxes_and_the_highest_value_of_each_frame():
+    index = np.array(
+        [[0, 1, 9, 9, 9, 9], [1, 1, 0, 0, 4, 4], [1, 1, 2, 2, 5, 7], [1, 3, 1, 1, 2, 2]]
+    )
+    scores, boxes = of_objects(index, [9.0, 1.0, 2.5, 0.5], 1, 4)
+    assert np.array_equal(scores, [np.nan, 2.5, np.nan, 0.5], equal_nan=True)
+    assert boxes[1].tolist() == [[0, 0, 4, 4, 1], [2, 2, 5, 7, 2.5]]
+    assert [each.shape for each in boxes] == [(0, 5), (2, 5), (0, 5), (1, 5)]
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,23 @@ def play(
     page.show(_html(pictures, scores, truth, found, alt.strip(), words, rate, name), alt.strip())
 
 
+def of_objects(
+    index: np.ndarray, values: ArrayLike, number: int, count: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """What `play` wants of one clip in which objects are judged (chapters 12, 13 and 15).
+
+    Args:
+        index: int (N, 6), an object each: its clip, frame, x0, y0, x1, y1, as `Cubes.index`.
+        values: (N,), how anomalous each object is.
+        number, count: the clip, and how many frames it has.
+    Returns:
+        The highest value of each frame, NaN without an object: (count,); and its boxes (K, 5).
+    """
+    rows = np.column_stack([index[:, 2:], values])
+    boxes = [rows[(index[:, :2] == (number, t)).all(axis=1)] for t in range(count)]
+    return np.array([each[:, 4].max() if len(each) else np.nan for each in boxes]), boxes
+
+
 def _pictures(frames: ArrayLike) -> np.ndarray:
     """Frames as (T, H, W), or in colour as (T, H, W, 3)."""
     frames = np.asarray(frames)
