@@ -77,13 +77,13 @@ def test_scores_truth_and_boxes_arrive_and_the_worst_box_is_known(shown):
     assert data["truth"] == TRUTH.astype(int).tolist() and data["rate"] == 5
     assert data["boxes"][4] == [[1, 2, 5, 6], [7, 2, 9, 6], [0, 0, 3, 3]]
     assert data["worst"][4] == 1 and data["worst"][5] == -1
-    assert "Thick frame" in html and "frame (5 a second)" in html
+    assert "Thick box" in html and "frame (5 a second)" in html
 
 
 def test_boxes_without_scores_have_no_worst(shown):
     play(clip(), SCORES, TRUTH, [np.array([[1, 2, 5, 6]])] * T, **WORDS)
     assert set(held(shown[0]["text/html"])["worst"]) == {-1}
-    assert "Thick frame" not in shown[0]["text/html"]
+    assert "Thick box" not in shown[0]["text/html"]
 
 
 def test_the_still_picture_is_the_frame_with_the_highest_score(shown):

@@ -262,4 +262,4 @@ def _key(boxes: Sequence[np.ndarray]) -> str:
     """What shades and frames mean."""
     scored = any(each.shape[1] == 5 and len(each) for each in boxes)
     key = "Shaded, with a bar above: abnormal by the labels."
-    return key + (" Thick frame: the object with the highest score." if scored else "")
+    return key + (" Thick box: the object with the highest score." if scored else "")
