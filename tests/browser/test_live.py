@@ -201,6 +201,21 @@ def test_axe_finds_nothing_grave(page, theme):
     assert page.run(FIND) == []
 
 
+def test_the_keyboard_reaches_every_control_in_a_named_group(wide):
+    stops = []
+    for _ in range(8):
+        for kind in ("rawKeyDown", "keyUp"):
+            wide.tell("Input.dispatchKeyEvent", type=kind, key="Tab", windowsVirtualKeyCode=9)
+        stops.append(
+            wide.run("""(e => [e.tagName, e.closest("[role=group]")?.ariaLabel,
+          parseFloat(getComputedStyle(e).outlineWidth) >= 2])(document.activeElement)""")
+        )
+    played, dragged = "A clip to play: anomaly score", "A threshold to drag"
+    once = [["BUTTON", played, True], ["INPUT", played, True], ["SUMMARY", played, True],
+            ["INPUT", dragged, True]]  # fmt: skip
+    assert stops == once * 2
+
+
 def test_at_night_curves_are_light_and_frames_as_they_are(wide):
     by_day, maps = clip(wide), threshold(wide)["orange"]
     wide.run("document.documentElement.dataset.theme = 'dark'")
