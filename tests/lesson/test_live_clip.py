@@ -127,7 +127,7 @@ def test_words_say_when_and_whether_score_and_labels_agree():
         "By the labels frames 3 to 4 and 6 are abnormal.",
         "Frame 0 is not judged.",
         "The score is highest in frame 4, which is abnormal: highest score and labels agree.",
-        "Of 3 abnormal frames 2 score higher than all normal ones.",
+        "Higher than all normal ones: 2 of 3 abnormal frames.",
     ]
     assert told(scores, ~truth)[3].endswith("normal: highest score and labels do not agree.")
     quiet = told(np.arange(3.0), np.zeros(3, bool))

@@ -27,7 +27,7 @@ STYLE = """\
 .live-clip output { flex-basis: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 .live-clip .curve { column-gap: .5em; display: grid; font-size: .8rem;
   grid-template-columns: max-content 1fr; line-height: 1.2; margin-top: .6em; }
-.live-clip .curve > :nth-child(1) { grid-column: 2; }
+.live-clip .curve > :nth-child(1) { grid-column: 2; margin-bottom: .4em; }
 .live-clip .range { display: flex; flex-direction: column; justify-content: space-between;
   text-align: right; }
 .live-clip .plot { cursor: crosshair; touch-action: pan-y; }
@@ -151,9 +151,7 @@ def told(scores: np.ndarray, truth: np.ndarray) -> list[str]:
     normal, abnormal = scores[judged & ~truth], scores[judged & truth]
     if len(normal) and len(abnormal):
         over = (abnormal > normal.max()).sum()
-        lines.append(
-            f"Of {len(abnormal)} abnormal frames {over} score higher than all normal ones."
-        )
+        lines.append(f"Higher than all normal ones: {over} of {len(abnormal)} abnormal frames.")
     return lines
 
 

@@ -26,7 +26,7 @@ STYLE = """\
 .live .line { fill: none; stroke: currentColor; stroke-width: 1.5; }
 .live .dot { fill: none; stroke: #D55E00; stroke-linecap: round; stroke-width: 11; }
 .live .frame { fill: none; stroke: currentColor; stroke-opacity: .4; }
-.live p { margin: .3em 0; font-size: .9rem; }
+.live p { font-size: .9rem; line-height: 1.4; margin: .3em 0; }
 .live label { align-items: center; display: flex; gap: 1em; }
 .live input { accent-color: currentColor; flex: 1; height: 44px; margin: 0; min-width: 0; }
 .live button { background: transparent; border: 1px solid currentColor; border-radius: 4px;

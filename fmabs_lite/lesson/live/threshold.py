@@ -19,12 +19,13 @@ MARKED, OUTLINE = (230, 159, 0), (86, 180, 233)
 
 STYLE = """\
 <style>
-.live-threshold .curves { display: grid; font-size: .8rem; gap: 1em;
+.live-threshold .curves { align-items: end; display: grid; font-size: .8rem; gap: 1em;
   grid-template-columns: repeat(3, minmax(0, 1fr)); line-height: 1.3; max-width: 42em; }
 .live-threshold svg { aspect-ratio: 1; margin: .3em 0; }
 .live-threshold .chance { stroke: currentColor; stroke-dasharray: 2 4; stroke-opacity: .6; }
 .live-threshold .below { display: flex; justify-content: space-between; }
 .live-threshold p { font-variant-numeric: tabular-nums; }
+.live-threshold .pixels { min-height: 2.8em; }
 .live-threshold ol { display: grid; gap: 4px; grid-template-columns: repeat(8, minmax(0, 1fr));
   list-style: none; margin: 0; padding: 0; }
 .live-threshold li { border: 3px solid transparent; font-size: .75rem; line-height: 1.2; margin: 0;
@@ -34,7 +35,8 @@ STYLE = """\
 .live-threshold canvas { display: block; image-rendering: pixelated; width: 100%; }
 .live-threshold .still { display: block; height: auto; max-width: 100%; }
 @media (max-width: 599.98px) {
-  .live-threshold p { min-height: 2.8em; }
+  .live-threshold .pixels { min-height: 4.2em; }
+  .live-threshold .images { min-height: 2.8em; }
   .live-threshold li span { display: block; min-height: 2.4em; }
   .live-threshold .curves { gap: .6em; font-size: .7rem; }
   .live-threshold ol { grid-template-columns: repeat(6, minmax(0, 1fr)); }
