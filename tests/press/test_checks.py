@@ -313,6 +313,9 @@ MISTAKES = {  # what the finding says, and the mistake
     "“simply” tells a reader": add(text("Simply add.").copy() | {"source": ["We simply add."]}),
     "an exclamation mark in prose (“area!”)": add(text("What an area!")),
     "an exclamation mark in prose (“look!”)": add(code('explore(draw, alt="Just look!", k=[1])')),
+    "an exclamation mark in prose (“fast!”)": add(
+        code('play(f, s, t, alt="A", transcript="So fast!")')
+    ),
     "an exclamation mark in prose (“Parameters!”)": replace("Parameters\n", "Parameters!\n"),
     # parameters, by the runner's rules
     "parameter seeds is never read": replace("steps = 5  #", "seeds = 5  # how many\nsteps = 5  #"),
@@ -337,13 +340,16 @@ def test_a_mistake_in_a_chapter_is_found(repo, finding):
         ('explore(draw, alt=" ", k=[1])', 1),
         ("explore(draw, alt=f'{steps}', k=[1])", 1),
         ("explore(draw, alt=steps, k=[1])", 1),
+        ('play(frames, scores, truth, alt="A street.", transcript=text)', 0),
+        ("play(frames, scores, truth, transcript='A street.')", 1),
+        ("drag(maps, masks)", 1),
     ],
 )
-def test_the_alt_text_of_explore_is_written_in_the_call(repo, call, found):
+def test_the_alt_text_of_a_live_figure_is_written_in_the_call(repo, call, found):
     source = f"def draw(k):\n    plt.figure()\n\n\n{call}"
     write_notebook(repo / CHAPTER, [*sound_chapter()[:10], code(source), *sound_chapter()[10:]])
     problems = run_checks(repo)
-    assert len(problems) == found and all("calls explore" in text for text in problems), problems
+    assert len(problems) == found and all("without alt" in text for text in problems), problems
 
 
 @pytest.mark.parametrize("call, found", [("", 0), ("\nplt.show()", 1)])

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fmabs_lite.press.checks.address import badges, setup_source
-from fmabs_lite.press.checks.notebook import Cell, Notebook, called_name, typed_text
+from fmabs_lite.press.checks.notebook import LIVE, Cell, Notebook, called_name, typed_text
 from fmabs_lite.press.folding import FOLD, OF_EDITORS
 
 TAGS = {
@@ -83,14 +83,14 @@ def _branch(test: ast.expr) -> str:
 def check_figures(notebook: Notebook) -> list[str]:
     """Every cell that draws has an alt text, a caption and a name of its own.
 
-    A cell that calls explore says its alt text there: metadata reach one picture, not all frames.
+    A cell with a live figure says its alt text there: metadata reach one picture, not all frames.
     One that calls diagram needs none: the alt text is made from the parts that are drawn.
     """
     problems = [
-        notebook.problem(cell, 'calls explore without alt="…"; say there what the frames show')
+        notebook.problem(cell, f'calls {name} without alt="…"; say there what it shows')
         for cell in notebook.code()
         for call in _calls(cell.tree)
-        if called_name(call) == "explore" and not _written_alt(call)
+        if (name := called_name(call)) in LIVE and not _written_alt(call)
     ]
     names: set[str] = set()
     for cell in notebook.code():

@@ -13,6 +13,8 @@ from typing import Any
 from fmabs_lite.press.folding import title_of
 from fmabs_lite.press.plan import without_magics
 
+LIVE = ("explore", "play", "drag")  # figures whose alt text stands in the call
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -109,8 +111,9 @@ def prose(notebook: Notebook) -> Iterator[tuple[Cell, str]]:
         for node in ast.walk(cell.tree):
             if isinstance(node, ast.Call) and called_name(node) == "say":
                 yield cell, "".join(typed_text(argument) for argument in node.args)
-            if isinstance(node, ast.Call) and called_name(node) == "explore":
-                yield cell, "".join(typed_text(k.value) for k in node.keywords if k.arg == "alt")
+            if isinstance(node, ast.Call) and called_name(node) in LIVE:
+                told = (k.value for k in node.keywords if k.arg in ("alt", "transcript"))
+                yield from ((cell, typed_text(text)) for text in told)
 
 
 def typed_text(node: ast.expr) -> str:
