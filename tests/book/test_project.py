@@ -50,7 +50,9 @@ def test_a_wheel_holds_the_package_and_what_it_reads_of_the_book(site):
     assert {"press/cli.py", "data/fetch/mvtec.py", "lesson/records.py"} <= set(package)
     scripts = contents(site / "fmabs_lite", "*.js")
     assert scripts == contents(ROOT / "fmabs_lite", "*.js")
-    assert {"lesson/live/clip.js", "lesson/live/threshold.js"} <= set(scripts)
+    named = {f"lesson/live/{name}.js" for name in ("clip", "engine", "paint", "threshold")}
+    assert named <= set(scripts)
+    assert (site / "fmabs_lite/lesson/live/paint.css").exists()
     book, inside = ROOT / "book", site / "fmabs_lite" / "_book"
     assert contents(inside / "records", "*.json") == contents(book / "records", "*.json") != {}
     read = re.compile(r'\bbook_(?:yaml|path)\("([\w.]+)"\)')

@@ -11,7 +11,7 @@ from torch import nn
 
 from fmabs_lite.attention import SpatioChannelAttention
 from fmabs_lite.lesson.live import Stroke, paint
-from fmabs_lite.lesson.live.paint import maps_of, networks_of
+from fmabs_lite.lesson.live.engine import maps_of, networks_of
 from fmabs_lite.metrics import auroc
 from fmabs_lite.mimicry import Boosted
 from fmabs_lite.models import AutoEncoder, Reconstruction
@@ -28,7 +28,7 @@ READY = {
 }
 PAGE = ('<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" '
         'content="width=device-width, initial-scale=1"><title>paint</title><body>')  # fmt: skip
-SAID = "[...document.querySelectorAll('.paint')[{}].querySelectorAll('[data-said]')]"
+SAID = "[...document.querySelectorAll('.live-paint')[{}].querySelectorAll('[data-said]')]"
 
 
 def network(seed: int) -> AutoEncoder:
@@ -63,7 +63,7 @@ def page(tmp_path_factory) -> str:
 
 def answer(tab: Tab, figure: int) -> dict[str, np.ndarray]:
     told = tab.run(
-        f"JSON.stringify(Object.fromEntries(Object.entries(document.querySelectorAll('.paint')"
+        f"JSON.stringify(Object.fromEntries(Object.entries(document.querySelectorAll('.live-paint')"
         f"[{figure}].answer).map(([name, map]) => [name, [...map.data]])))"
     )
     return {name: np.array(values) for name, values in json.loads(told).items()}
@@ -76,14 +76,14 @@ def said(tab: Tab, figure: int) -> dict[str, str]:
 
 
 def press(tab: Tab, figure: int, words: str) -> None:
-    tab.run(f"[...document.querySelectorAll('.paint')[{figure}].querySelectorAll('button')]"
+    tab.run(f"[...document.querySelectorAll('.live-paint')[{figure}].querySelectorAll('button')]"
             f".find(button => button.textContent === {json.dumps(words)}).click()")  # fmt: skip
 
 
 def painted(tab: Tab, figure: int) -> np.ndarray:
     """The pixels on the part's canvas, (S, S, 3)."""
     told = tab.run(
-        f"[...document.querySelectorAll('.paint')[{figure}].querySelector('canvas')"
+        f"[...document.querySelectorAll('.live-paint')[{figure}].querySelector('canvas')"
         f".getContext('2d').getImageData(0, 0, {SIDE}, {SIDE}).data]"
     )
     return np.array(told, dtype=np.uint8).reshape(SIDE, SIDE, 4)[..., :3]
@@ -146,7 +146,7 @@ def test_undo_goes_back_one_stroke_and_clear_all(tab, page):
 def spot(tab: Tab, figure: int, x: float, y: float) -> dict[str, float]:
     """Where a pixel of the part is on the screen."""
     box = tab.run(
-        f"(() => {{const canvas = document.querySelectorAll('.paint')[{figure}]"
+        f"(() => {{const canvas = document.querySelectorAll('.live-paint')[{figure}]"
         ".querySelector('canvas'); canvas.scrollIntoView({block: 'center'});"
         "const box = canvas.getBoundingClientRect();"
         "return [box.left, box.top, box.width, box.height]; })()"
@@ -163,7 +163,7 @@ def test_a_mouse_draws_a_line(tab, page, width):
     tab.tell("Input.dispatchMouseEvent", type="mouseReleased", button="left", **at[1])
     wanted = Stroke("dark", 2, [(10, 10), (10, 30)]).on(PARTS[0].numpy())
     np.testing.assert_array_equal(painted(tab, 1), wanted.transpose(1, 2, 0))
-    told = tab.run("document.querySelectorAll('.paint [role=status]')[1].textContent")
+    told = tab.run("document.querySelectorAll('.live-paint [role=status]')[1].textContent")
     assert told.startswith("error: AUROC of what you changed")
     tab.tell("Input.dispatchMouseEvent", type="mouseMoved", **at[0])
     np.testing.assert_array_equal(painted(tab, 1), wanted.transpose(1, 2, 0))  # no button
@@ -193,8 +193,8 @@ def keys(tab: Tab, *names: str, shift: bool = False) -> None:
 
 def test_the_keyboard_paints_too(tab, page):
     tab.open(page)
-    tab.run("document.querySelector('.paint [name=brush]').value = 'light'")
-    tab.run("document.querySelector('.paint canvas').focus()")
+    tab.run("document.querySelector('.live-paint [name=brush]').value = 'light'")
+    tab.run("document.querySelector('.live-paint canvas').focus()")
     keys(tab, "ArrowLeft", "ArrowLeft", "ArrowUp")
     keys(tab, "ArrowDown", shift=True)
     keys(tab, " ")
@@ -205,7 +205,7 @@ def test_the_keyboard_paints_too(tab, page):
 def test_another_part_begins_untouched(tab, page):
     tab.open(page)
     press(tab, 0, "a mirror")
-    tab.run("(() => {const parts = document.querySelector('.paint [name=part]');"
+    tab.run("(() => {const parts = document.querySelector('.live-paint [name=part]');"
             "parts.value = '1'; parts.dispatchEvent(new Event('change'))})()")  # fmt: skip
     np.testing.assert_array_equal(painted(tab, 0), part(1))
 
@@ -217,7 +217,7 @@ def test_it_fits_and_asks_for_nothing(tab, page, width):
     assert tab.run("performance.getEntriesByType('resource').map(e => e.name)"
                    ".filter(name => !name.startsWith('data:'))") == []  # fmt: skip
     heights = tab.run(
-        "[...document.querySelectorAll('.paint button, .paint select, .paint input')]"
+        "[...document.querySelectorAll('.live-paint :is(button, select, input)')]"
         ".map(e => e.getBoundingClientRect().height)"
     )
     assert min(heights) >= 44  # a finger's width
@@ -228,8 +228,8 @@ def test_without_scripts_a_picture_and_its_text_remain(tab, page):
     tab.open(page)
     tab.tell("Emulation.setScriptExecutionDisabled", value=False)
     seen = tab.run(
-        "[...document.querySelectorAll('.paint img')].map(e => [e.alt, e.naturalWidth > 100,"
-        "e.checkVisibility()]).concat([...document.querySelectorAll('.paint canvas')]"
+        "[...document.querySelectorAll('.live-paint img')].map(e => [e.alt, e.naturalWidth > 100,"
+        "e.checkVisibility()]).concat([...document.querySelectorAll('.live-paint canvas')]"
         ".map(e => e.checkVisibility()))"
     )
     assert seen[:2] == [["A painted part.", True, True]] * 2

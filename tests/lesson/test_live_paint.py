@@ -13,7 +13,7 @@ from torch import nn
 
 from fmabs_lite.attention import ChannelAttention, SpatioChannelAttention
 from fmabs_lite.lesson.live import Stroke, paint
-from fmabs_lite.lesson.live.paint import (
+from fmabs_lite.lesson.live.engine import (
     answers,
     chained,
     folded,
@@ -121,7 +121,7 @@ def test_the_output_holds_all_that_it_needs(monkeypatch):
     student = boosted(SpatioChannelAttention(8, 2))
     bundle = shown(monkeypatch, student, PARTS[:1], PARTS[1:], {"a <b>": SCRATCH}, alt=" A part. ")
     page = bundle["text/html"]
-    assert bundle["text/plain"] == " A part. "
+    assert bundle["text/plain"] == "A part."
     assert 'alt="A part."' in page and "http" not in page and 'src="data:' in page
     assert "<b>" not in page.replace("<b>", "", 5)  # the five panels' names, and no ready defect's
     told = json.loads(re.search(r"json\">(.*?)</script>", page, flags=re.S)[1])

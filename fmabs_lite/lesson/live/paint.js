@@ -188,7 +188,7 @@ function setUp(figure) {
   point();
 }
 
-for (const figure of document.querySelectorAll(".paint:not([data-ready])")) {
+for (const figure of document.querySelectorAll(".live-paint:not([data-ready])")) {
   figure.dataset.ready = "";
   setUp(figure);
 }

@@ -7,25 +7,29 @@ page as in a notebook.
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from html import escape
-from importlib.resources import files
 from io import BytesIO
-from math import ceil, exp
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from fmabs_lite.detector import Detector
+from fmabs_lite.lesson.live import page
+from fmabs_lite.lesson.live.engine import (
+    Networks,
+    answers,
+    coded,
+    gaussian,
+    maps_of,
+    networks_of,
+    sent,
+)
 from fmabs_lite.metrics import auroc
-from fmabs_lite.mimicry import Boosted, inconsistency, refined
-from fmabs_lite.scoring import enlarge, peak, smooth
+from fmabs_lite.scoring import peak
 from fmabs_lite.training import collect
 
 # As in paint.js.
@@ -44,7 +48,6 @@ NAMES = {
     "mask": "how far M moved",
 }
 CLOSE = 0.01  # how far half precision may move an error map, whose range is 0 to 1
-SCRIPTS = ("engine.js", "paint.js")
 
 
 @dataclass(frozen=True)
@@ -82,35 +85,6 @@ class Stroke:
         return covered
 
 
-@dataclass
-class Layer:
-    """One convolution of an engine's network, with what stands behind it folded in."""
-
-    c_in: int
-    c_out: int
-    k: int
-    stride: int
-    pad: int
-    transposed: bool
-    after: str = "none"
-    weight: Tensor = field(default=None, repr=False)
-    bias: Tensor = field(default=None, repr=False)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        convolve = F.conv_transpose2d if self.transposed else F.conv2d
-        out = convolve(x, self.weight, self.bias, self.stride, self.pad)
-        return {"none": out, "relu": out.relu(), "sigmoid": out.sigmoid()}[self.after]
-
-    def told(self) -> dict[str, Any]:
-        """What the engine needs to know beside the weights."""
-        return {key: value for key, value in vars(self).items() if key not in ("weight", "bias")}
-
-    def halved(self) -> Layer:
-        """The same with its weights rounded to half precision, as the page has them."""
-        self.weight, self.bias = self.weight.half().float(), self.bias.half().float()
-        return self
-
-
 def paint(
     detector: Detector,
     parts: Tensor,
@@ -139,8 +113,6 @@ def paint(
         ValueError: for an empty alt, no ready defect, or parts of another shape.
         TypeError: for a detector that the engine cannot run, or would answer for otherwise.
     """
-    from IPython.display import display
-
     refuse_unfit(parts, ready, alt)
     networks = networks_of(detector)
     refuse_another_answer(detector, networks, parts)
@@ -157,7 +129,7 @@ def paint(
     whole = parts[0].numpy()
     first = next(iter(ready.values())).on(whole)
     still = picture(whole, first, maps_of(networks, torch.as_tensor(first)[None], sigma))
-    display({"text/html": page(told, still, alt), "text/plain": alt}, raw=True)
+    page.show(html(told, still, alt.strip()), alt.strip())
 
 
 def refuse_unfit(parts: Tensor, ready: dict[str, Stroke], alt: str) -> None:
@@ -175,7 +147,7 @@ def refuse_unfit(parts: Tensor, ready: dict[str, Stroke], alt: str) -> None:
         raise ValueError(f"paint: parts are {shape}; one at least, of a side that 8 divides")
 
 
-def refuse_another_answer(detector: Detector, networks: dict, parts: Tensor) -> None:
+def refuse_another_answer(detector: Detector, networks: Networks, parts: Tensor) -> None:
     """Raise a TypeError where the engine's networks are not what the detector works out."""
     own = collect(detector, parts)["map_o"]
     apart = float(np.abs(answers(networks, parts)["map_o"].numpy() - own).max())
@@ -187,138 +159,11 @@ def refuse_another_answer(detector: Detector, networks: dict, parts: Tensor) -> 
         )
 
 
-def networks_of(detector: Detector) -> dict[str, list[Layer]]:
-    """The engine's networks, by their place in the system: encoder, decoder, teacher, attention."""
-    boosted = isinstance(detector, Boosted)
-    network = detector.network
-    if not all(hasattr(network, part) for part in ("encoder", "bottleneck", "decoder")):
-        raise TypeError(
-            "paint: the engine runs networks of an encoder, a bottleneck and a decoder, as "
-            f"AutoEncoder; this is a {type(network).__name__}"
-        )
-    found = {"encoder": to_bottleneck(network), "decoder": folded(network.decoder)}
-    if boosted:
-        if detector.at != ["bottleneck"] or detector.refine != "product":
-            raise TypeError("paint: tap a Boosted at its bottleneck alone, and refine by a product")
-        found["teacher"] = to_bottleneck(detector.teacher)
-        if detector.attention is not None:
-            found["attention"] = attended(detector.attention[0])
-    return found
-
-
-def to_bottleneck(network: nn.Module) -> list[Layer]:
-    return [*folded(network.encoder), *folded(network.bottleneck)]
-
-
-def attended(attention: nn.Module) -> list[Layer]:
-    """M = σ(D(ReLU(E(Fea_I)))) as two layers."""
-    if not (hasattr(attention, "encode") and hasattr(attention, "decode")):
-        raise TypeError(
-            "paint: the engine runs attention of an encode and a decode, as "
-            f"SpatioChannelAttention; this is a {type(attention).__name__}"
-        )
-    (encode,), (decode,) = folded(attention.encode), folded(attention.decode)
-    encode.after, decode.after = "relu", "sigmoid"
-    return [encode, decode]
-
-
-def folded(module: nn.Module) -> list[Layer]:
-    """A chain of convolutions in half precision, each with its normalisation and ReLU folded in."""
-    layers: list[Layer] = []
-    for part in leaves(module):
-        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
-            layers.append(layer_of(part))
-        elif isinstance(part, nn.BatchNorm2d):
-            normalised(layers[-1], part)
-        elif isinstance(part, nn.ReLU):
-            layers[-1].after = "relu"
-        else:
-            raise TypeError(f"paint: the engine knows no {type(part).__name__}")
-    return [layer.halved() for layer in layers]
-
-
-def leaves(module: nn.Module) -> Iterator[nn.Module]:
-    children = list(module.children())
-    if not children:
-        yield module
-    for child in children:
-        yield from leaves(child)
-
-
-def layer_of(part: nn.Conv2d | nn.ConvTranspose2d) -> Layer:
-    weight = part.weight.detach().cpu().float()
-    bias = torch.zeros(part.out_channels) if part.bias is None else part.bias.detach().cpu().float()
-    return Layer(
-        part.in_channels, part.out_channels, part.kernel_size[0], part.stride[0], part.padding[0],
-        isinstance(part, nn.ConvTranspose2d), weight=weight, bias=bias,
-    )  # fmt: skip
-
-
-def normalised(layer: Layer, norm: nn.BatchNorm2d) -> None:
-    """Fold a normalisation, with the statistics it has learnt, into the layer before it."""
-    with torch.no_grad():
-        scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).cpu()
-        shape = (1, -1, 1, 1) if layer.transposed else (-1, 1, 1, 1)
-        layer.weight = layer.weight * scale.view(shape)
-        layer.bias = (layer.bias - norm.running_mean.cpu()) * scale + norm.bias.cpu()
-
-
-def answers(networks: dict[str, list[Layer]], images: Tensor) -> dict[str, Tensor]:
-    """What engine.js works out, by torch: uint8 (B, 3, S, S) to features, mask, reconstruction."""
-    x = images.float() / 255
-    fea_s = chained(networks["encoder"], x)
-    found, fea_r = {}, fea_s
-    if "teacher" in networks:
-        found["fea_i"] = inconsistency(chained(networks["teacher"], x), fea_s)
-        if "attention" in networks:
-            found["mask"] = chained(networks["attention"], found["fea_i"])
-            fea_r = refined(fea_s, found["mask"])
-    found["reconstruction"] = chained(networks["decoder"], fea_r)
-    return found | {"map_o": ((found["reconstruction"] - x) ** 2).mean(dim=1)}
-
-
-def chained(layers: list[Layer], x: Tensor) -> Tensor:
-    for layer in layers:
-        x = layer(x)
-    return x
-
-
-def maps_of(networks: dict, images: Tensor, sigma: float) -> dict[str, np.ndarray]:
-    """What the figure shows of parts (B, 3, S, S): pictures and maps, as arrays (B, …)."""
-    found = answers(networks, images)
-    maps = {"error": smooth(found["map_o"].numpy(), sigma)}
-    if "fea_i" in found:
-        coarse = found["fea_i"].square().mean(dim=1).numpy()
-        maps["inconsistency"] = smooth(enlarge(coarse, images.shape[-2:]), sigma)
-    rest = {key: found[key].numpy() for key in ("reconstruction", "mask") if key in found}
-    return rest | maps
-
-
-def peaks(networks: dict, normal: Tensor, sigma: float) -> dict[str, list[float]]:
+def peaks(networks: Networks, normal: Tensor, sigma: float) -> dict[str, list[float]]:
     """The peak of each normal part's maps, in rising order."""
     maps = maps_of(networks, normal, sigma)
     return {key: sorted(round(float(value), 8) for value in peak(maps[key]))
             for key in ("error", "inconsistency") if key in maps}  # fmt: skip
-
-
-def gaussian(sigma: float) -> list[float]:
-    """The weights of `smooth` along one axis: four standard deviations to either side."""
-    if sigma == 0:
-        return [1.0]
-    half = ceil(4 * sigma)
-    weights = [exp(-0.5 * (place / sigma) ** 2) for place in range(-half, half + 1)]
-    return [weight / sum(weights) for weight in weights]
-
-
-def sent(layers: list[Layer]) -> dict[str, Any]:
-    """A network as the page takes it."""
-    numbers = [block.flatten() for layer in layers for block in (layer.weight, layer.bias)]
-    weights = torch.cat(numbers).half().numpy().astype("<f2")
-    return {"layers": [layer.told() for layer in layers], "weights": coded(weights)}
-
-
-def coded(values: np.ndarray) -> str:
-    return base64.b64encode(values.tobytes()).decode()
 
 
 def heat() -> str:
@@ -345,26 +190,31 @@ def picture(whole: np.ndarray, painted: np.ndarray, maps: dict[str, np.ndarray])
         file = BytesIO()
         figure.savefig(file, format="webp", dpi=110)
         plt.close(figure)
-    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+    return page.address(file.getvalue())
 
 
-def page(told: dict[str, Any], still: str, alt: str) -> str:
-    """The figure's HTML, which holds all that it needs."""
-    source = json.dumps(told).replace("<", "\\u003c")
-    scripts = "\n".join(files(__package__).joinpath(name).read_text("utf-8") for name in SCRIPTS)
-    style = files(__package__).joinpath("paint.css").read_text("utf-8")
+def html(told: dict[str, Any], still: str, alt: str) -> str:
+    """The figure, which holds all that it needs."""
     shown = ["part", "reconstruction", *told["peaks"]]
     shown += ["mask"] if "attention" in told["networks"] else []
-    return (
-        '<div class="paint" role="group" aria-label="A part to paint on">\n'
-        f'<img class="still" src="{still}" alt="{escape(alt.strip())}">\n'
-        f'<div class="alive" hidden>\n{tools(told)}\n'
-        f'<div class="maps">{"".join(panel(name, told["side"]) for name in shown)}</div>\n'
-        f'<p role="status" class="told"></p>\n</div>\n'
-        f'<script type="application/json">{source}</script>\n'
-        # A block of its own: another figure of the page brings the same names.
-        f"<style>\n{style}</style>\n<script>\n{{\n{scripts}}}\n</script>\n</div>"
-    )
+    panels = "".join(panel(name, told["side"]) for name in shown)
+    return f"""\
+<div class="live live-paint" role="group" aria-label="A part to paint on">
+<style>
+{page.script("paint.css")}{page.STYLE}</style>
+<img class="still" src="{still}" alt="{escape(alt)}">
+<div class="alive" hidden>
+{tools(told)}
+<div class="maps">{panels}</div>
+<p role="status" class="spoken"></p>
+</div>
+{page.block(told)}
+<script>
+{{  // a block of its own: another figure of the page brings the same names
+{page.script("engine.js")}
+{page.script("paint.js")}}}
+</script>
+</div>"""
 
 
 def tools(told: dict[str, Any]) -> str:
@@ -373,18 +223,19 @@ def tools(told: dict[str, Any]) -> str:
     ready = "".join(f'<button type="button" data-ready="{escape(name)}">{escape(name)}</button>'
                     for name in told["ready"])  # fmt: skip
     return (
-        f'<div class="tools">{choice("part", "part", parts)}{choice("brush", "brush", BRUSHES)}'
+        '<div class="tools on-screen">'
+        f"{choice('part', parts)}{choice('brush', BRUSHES)}"
         '<label>radius <input type="range" name="radius" min="0" max="10" value="2" '
         'autocomplete="off"> <output aria-live="off">2</output></label></div>\n'
-        f'<div class="tools">{ready}<button type="button" data-act="undo">undo</button>'
+        f'<div class="tools on-screen">{ready}<button type="button" data-act="undo">undo</button>'
         '<button type="button" data-act="clear">clear</button></div>'
     )
 
 
-def choice(name: str, label: str, options: dict[str, str]) -> str:
+def choice(name: str, options: dict[str, str]) -> str:
     inner = "".join(f'<option value="{key}">{escape(text)}</option>'
                     for key, text in options.items())  # fmt: skip
-    return f'<label>{label} <select name="{name}" autocomplete="off">{inner}</select></label>'
+    return f'<label>{name} <select name="{name}" autocomplete="off">{inner}</select></label>'
 
 
 def panel(name: str, side: int) -> str:
