@@ -84,14 +84,14 @@ def test_the_pages_gaussian_is_the_one_of_smooth(sigma):
     np.testing.assert_allclose(found, smooth(dot, sigma)[0, around, around], atol=1e-5)
 
 
-def test_a_network_of_the_book_takes_less_than_300_kilobytes():
+def test_a_network_of_the_book_takes_less_than_100_kilobytes():
     layers = networks_of(Reconstruction(AutoEncoder(width=16, code=64)))
-    held = [len(base64.b64decode(sent(chain)["weights"])) for chain in layers.values()]
-    # Two bytes for each weight and bias; what a normalisation adds is folded in.
-    plain = sum(p.numel() for layer in AutoEncoder(width=16, code=64).modules()
-                for p in layer.parameters(recurse=False)
-                if not isinstance(layer, nn.BatchNorm2d))  # fmt: skip
-    assert sum(held) == 2 * plain < 300_000
+    sheets = [sent(chain) for chain in layers.values()]
+    held = sum(len(base64.b64decode(sheet[key])) for sheet in sheets for key in ("steps", "halves"))
+    # A byte for each weight, and for each output channel two halves: a scale and a bias.
+    convolutions = [layer for layer in AutoEncoder(width=16, code=64).modules()
+                    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))]  # fmt: skip
+    assert held == sum(c.weight.numel() + 4 * c.out_channels for c in convolutions) < 100_000
 
 
 def test_a_stroke_covers_a_line_of_discs_and_nothing_else():
@@ -176,3 +176,17 @@ def test_a_detector_for_which_the_page_would_answer_otherwise_is_refused():
 
     with pytest.raises(TypeError, match="from that of this Rooted"):
         paint(Rooted(network(0)), PARTS, PARTS, {"a scratch": SCRATCH}, alt="A part.")
+
+
+def test_eight_bits_round_to_half_a_step_of_their_channel():
+    torch.manual_seed(0)
+    plain = nn.ConvTranspose2d(3, 2, 2)
+    with torch.no_grad():
+        plain.weight[:, 1] *= 100
+    layer = folded(plain)[0]
+    off = (layer.weight - plain.weight.detach()).abs().amax(dim=(0, 2, 3))
+    assert (off <= 0.51 * layer.scale).all() and 20 < layer.scale[1] / layer.scale[0] < 500
+    assert layer.steps().abs().amax() == 127
+    nothing = nn.Conv2d(1, 1, 1)
+    nn.init.zeros_(nothing.weight)
+    assert (folded(nothing)[0].weight == 0).all()

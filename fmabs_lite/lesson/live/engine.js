@@ -18,15 +18,21 @@ const AFTER = {
   sigmoid: value => 1 / (1 + Math.exp(-value)),
 };
 
-// Layers in the order of the weights: each takes its own from the front of what is left.
-function withWeights(layers, numbers) {
-  let start = 0;
-  const next = count => numbers.subarray(start, start += count);
-  return layers.map(layer => ({
-    ...layer,
-    weight: next(layer.c_in * layer.c_out * layer.k ** 2),
-    bias: next(layer.c_out),
-  }));
+// The layers of a network with their weights: whole numbers in eight bits, times the scale of their
+// output channel. Each layer takes its own from the front of what is left.
+function withWeights({layers, steps, halves: rest}) {
+  const whole = Int8Array.from(atob(steps), letter => letter.charCodeAt(0)), half = halves(rest);
+  let start = 0, behind = 0;
+  return layers.map(layer => {
+    const patch = layer.k ** 2, count = layer.c_in * layer.c_out * patch;
+    const scale = half.subarray(behind, behind += layer.c_out);
+    const bias = half.subarray(behind, behind += layer.c_out);
+    const channel = layer.transposed ? k => Math.floor(k / patch) % layer.c_out
+      : k => Math.floor(k / (layer.c_in * patch));
+    const weight = Float32Array.from(whole.subarray(start, start += count),
+      (step, k) => step * scale[channel(k)]);
+    return {...layer, weight, bias};
+  });
 }
 
 const run = (layers, block) => layers.reduce((x, layer) =>

@@ -1,7 +1,8 @@
 """The networks that engine.js runs: taken out of a detector, answered for by torch, packed.
 
-Half precision, with every normalisation folded into the convolution before it. What torch works out
-with them here is what the page works out there.
+Every normalisation is folded into the convolution before it. The weights of each output channel are
+stored in eight bits with a scale, a fourth of their size, so that they fit on a page. What torch
+works out with these weights here is what the page works out there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from fmabs_lite.detector import Detector
 from fmabs_lite.mimicry import Boosted, inconsistency, refined
 from fmabs_lite.scoring import enlarge, smooth
 
+STEPS = 127  # of a weight to either side
+SMALLEST = 1e-7  # scale of a channel without weights, in half precision still above 0
 Networks = dict[str, list["Layer"]]
 
 
@@ -37,6 +40,7 @@ class Layer:
     after: str = "none"
     weight: Tensor = field(default=None, repr=False)
     bias: Tensor = field(default=None, repr=False)
+    scale: Tensor = field(default=None, repr=False)
 
     def __call__(self, x: Tensor) -> Tensor:
         convolve = F.conv_transpose2d if self.transposed else F.conv2d
@@ -45,12 +49,25 @@ class Layer:
 
     def told(self) -> dict[str, Any]:
         """What the engine needs to know beside the weights."""
-        return {key: value for key, value in vars(self).items() if key not in ("weight", "bias")}
+        numbers = ("weight", "bias", "scale")
+        return {key: value for key, value in vars(self).items() if key not in numbers}
 
-    def halved(self) -> Layer:
-        """The same with its weights rounded to half precision, as the page has them."""
-        self.weight, self.bias = self.weight.half().float(), self.bias.half().float()
+    def rounded(self) -> Layer:
+        """The same with weights of 255 steps for each output channel, as the page has them."""
+        largest = self.weight.transpose(0, 1 if self.transposed else 0).flatten(1).abs().amax(dim=1)
+        self.scale = (largest / STEPS).clamp(min=SMALLEST).half().float()
+        self.weight = self.steps().float() * self.along(self.scale)
+        self.bias = self.bias.half().float()
         return self
+
+    def steps(self) -> Tensor:
+        """The weights as whole numbers from -127 to 127, multiples of their channel's scale."""
+        whole = (self.weight / self.along(self.scale)).round().clamp(-STEPS, STEPS)
+        return whole.to(torch.int8)
+
+    def along(self, values: Tensor) -> Tensor:
+        """A number for each output channel, as it multiplies the weights."""
+        return values.view((1, -1, 1, 1) if self.transposed else (-1, 1, 1, 1))
 
 
 def networks_of(detector: Detector) -> Networks:
@@ -89,7 +106,7 @@ def attended(attention: nn.Module) -> list[Layer]:
 
 
 def folded(module: nn.Module) -> list[Layer]:
-    """A chain of convolutions in half precision, each with its normalisation and ReLU folded in."""
+    """A chain of convolutions in eight bits, each with its normalisation and ReLU folded in."""
     layers: list[Layer] = []
     for part in leaves(module):
         if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
@@ -100,7 +117,7 @@ def folded(module: nn.Module) -> list[Layer]:
             layers[-1].after = "relu"
         else:
             raise TypeError(f"paint: the engine knows no {type(part).__name__}")
-    return [layer.halved() for layer in layers]
+    return [layer.rounded() for layer in layers]
 
 
 def leaves(module: nn.Module) -> Iterator[nn.Module]:
@@ -124,8 +141,7 @@ def normalised(layer: Layer, norm: nn.BatchNorm2d) -> None:
     """Fold a normalisation, with the statistics it has learnt, into the layer before it."""
     with torch.no_grad():
         scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).cpu()
-        shape = (1, -1, 1, 1) if layer.transposed else (-1, 1, 1, 1)
-        layer.weight = layer.weight * scale.view(shape)
+        layer.weight = layer.weight * layer.along(scale)
         layer.bias = (layer.bias - norm.running_mean.cpu()) * scale + norm.bias.cpu()
 
 
@@ -171,9 +187,10 @@ def gaussian(sigma: float) -> list[float]:
 
 def sent(layers: list[Layer]) -> dict[str, Any]:
     """A network as the page takes it."""
-    numbers = [block.flatten() for layer in layers for block in (layer.weight, layer.bias)]
-    weights = torch.cat(numbers).half().numpy().astype("<f2")
-    return {"layers": [layer.told() for layer in layers], "weights": coded(weights)}
+    steps = torch.cat([layer.steps().flatten() for layer in layers])
+    halves = torch.cat([block for layer in layers for block in (layer.scale, layer.bias)])
+    return {"layers": [layer.told() for layer in layers], "steps": coded(steps.numpy()),
+            "halves": coded(halves.half().numpy().astype("<f2"))}  # fmt: skip
 
 
 def coded(values: np.ndarray) -> str:

@@ -34,7 +34,7 @@ function stroke(bytes, whole, side, {brush, radius, points}) {
 // The networks of one figure: from a part's bytes to reconstruction, maps and mask.
 function system(told) {
   const networks = Object.fromEntries(Object.entries(told.networks).map(
-    ([name, {layers, weights}]) => [name, withWeights(layers, halves(weights))]));
+    ([name, network]) => [name, withWeights(network)]));
   return bytes => {
     const block = {c: 3, h: told.side, w: told.side, data: Float32Array.from(bytes, b => b / 255)};
     const fea_s = run(networks.encoder, block), answer = {};

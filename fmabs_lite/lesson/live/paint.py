@@ -1,6 +1,6 @@
 """A part to paint a defect on, and what a small network and its teacher answer at every stroke.
 
-The networks go along with the cell's output, in half precision, and a small engine in `engine.js`
+The networks go along with the cell's output, in eight bits, and a small engine in `engine.js`
 runs them in the reader's browser. So the figure needs no kernel, no server and no connection, on a
 page as in a notebook.
 """
@@ -47,7 +47,7 @@ NAMES = {
     "inconsistency": "inconsistency²",
     "mask": "how far M moved",
 }
-CLOSE = 0.01  # how far half precision may move an error map, whose range is 0 to 1
+CLOSE = 0.01  # how far weights of eight bits may move an error map, whose range is 0 to 1
 
 
 @dataclass(frozen=True)
