@@ -171,7 +171,17 @@ def _runs(marked: np.ndarray) -> str:
     return f"frame {together} is" if marked.sum() == 1 else f"frames {together} are"
 
 
-def _html(pictures, scores, truth, boxes, alt, words, rate, name) -> str:
+def _html(
+    pictures: np.ndarray,
+    scores: np.ndarray,
+    truth: np.ndarray,
+    boxes: list[np.ndarray],
+    alt: str,
+    words: str,
+    rate: float,
+    name: str,
+) -> str:
+    """The figure; what is drawn at first is the frame with the highest score."""
     high, last = int(np.nanargmax(scores)), len(pictures) - 1
     height, width = pictures.shape[1:3]
     scale = max(1, WIDE // width)

@@ -12,7 +12,9 @@ for (const figure of document.querySelectorAll(".live-threshold:not([data-ready]
   let late = 0;
 
   const read = () => {
-    const whole = new OffscreenCanvas(sheet.width, sheet.height).getContext("2d");
+    const {width: across, height: down} = sheet;
+    const canvas = Object.assign(document.createElement("canvas"), {width: across, height: down});
+    const whole = canvas.getContext("2d", {willReadFrequently: true});
     whole.drawImage(sheet, 0, 0);
     for (const [k] of items.entries()) {
       const [x, y] = [k % columns * width, Math.floor(k / columns) * height];

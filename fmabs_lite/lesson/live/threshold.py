@@ -121,48 +121,63 @@ def _chosen(maps: np.ndarray, defect: np.ndarray, normal: np.ndarray) -> np.ndar
 
 
 def _html(maps: np.ndarray, masks: np.ndarray, found: Points, areas: dict, alt: str) -> str:
+    """The figure; `maps` and `masks` come with the highest score first."""
     level = (np.searchsorted(found.threshold, maps, side="right") - 1).astype(np.uint8)
     peaks, bad = level.max(axis=(1, 2)), masks.any(axis=(1, 2))
     start = int(peaks[len(peaks) // 2])
-    sheet = page.webp(_sheet(level, masks), lossless=True, method=4)
-    if len(sheet) > LARGE:
-        raise ValueError(f"drag: {maps.shape} maps make {len(sheet) / 1000:.0f} kB; give smaller "
-                         "or fewer ones")  # fmt: skip
-    data = {
-        "sheet": page.address(sheet), "columns": COLUMNS, "height": maps.shape[1],
-        "width": maps.shape[2], "limit": LIMIT, "peaks": peaks.tolist(),
-        "defective": bad.astype(int).tolist(), "greys": greys(found.threshold).tolist(),
-        **{name: [None if np.isnan(v) else float(f"{v:.5g}") for v in values.tolist()]
-           for name, values in found._asdict().items()},
-    }  # fmt: skip
-    still = page.address(page.webp(_still(level, masks, found.threshold, start), quality=50))
-    height, width = (-(-len(maps) // COLUMNS) * maps.shape[1], COLUMNS * maps.shape[2])
-    items = "\n".join(
-        f'<li><canvas role="img" aria-label="{what}, score {score:.3g}"></canvas><span></span></li>'
-        for what, score in zip(
-            np.where(bad, "defective", "normal"), maps.max(axis=(1, 2)), strict=True
-        )
-    )
     pixels, images = told(found, peaks, bad, start)
+    still = _still(level, masks, found.threshold, start)
+    height, width = still.shape[:2]
+    source = page.address(page.webp(still, quality=50))
     return f"""\
 <div class="live live-threshold" role="group" aria-label="A threshold to drag">
 {STYLE}{page.STYLE}</style>
-{_curves_html(found, areas, masks.mean(), start)}
+<div class="curves">
+{"".join(curve.html(found, start) for curve in _curves(found, areas, masks.mean()))}</div>
 <div class="on-screen" hidden><label>threshold <input type="range" min="0" \
 max="{len(found.threshold) - 1}" value="{start}" autocomplete="off"></label></div>
 <p class="pixels">{pixels}</p>
 <p class="images">{images}</p>
 <span class="spoken" aria-live="polite"></span>
-<img class="still" src="{still}" width="{width}" height="{height}" alt="{escape(alt)}">
+<img class="still" src="{source}" width="{width}" height="{height}" alt="{escape(alt)}">
 <ol hidden>
-{items}
-</ol>
+{"".join(map(_item, bad, maps.max(axis=(1, 2))))}</ol>
 <p>The images by their scores, the highest first. Orange: marked pixels. Blue: the defect's \
 outline.</p>
-{page.block(data)}
+{page.block(_data(level, masks, found))}
 <script>
 {page.script("threshold.js")}</script>
 </div>"""
+
+
+def _item(bad: bool, score: float) -> str:
+    what = "defective" if bad else "normal"
+    canvas = f'<canvas role="img" aria-label="{what}, score {score:.3g}"></canvas>'
+    return f"<li>{canvas}<span></span></li>\n"
+
+
+def _data(level: np.ndarray, masks: np.ndarray, found: Points) -> dict[str, Any]:
+    """What the script reads: maps as levels of the thresholds, and what each threshold gives."""
+    sheet = page.webp(_sheet(level, masks), lossless=True, method=4)
+    if len(sheet) > LARGE:
+        raise ValueError(
+            f"drag: {level.shape} maps make {len(sheet) / 1000:.0f} kB; give smaller or fewer ones"
+        )
+    return {
+        "sheet": page.address(sheet),
+        "columns": COLUMNS,
+        "height": level.shape[1],
+        "width": level.shape[2],
+        "limit": LIMIT,
+        "peaks": level.max(axis=(1, 2)).tolist(),
+        "defective": masks.any(axis=(1, 2)).astype(int).tolist(),
+        "greys": greys(found.threshold).tolist(),
+        **{name: list(map(_short, values.tolist())) for name, values in found._asdict().items()},
+    }
+
+
+def _short(value: float) -> float | None:
+    return None if np.isnan(value) else float(f"{value:.7g}")
 
 
 def told(found: Points, peaks: np.ndarray, bad: np.ndarray, at: int) -> tuple[str, str]:
@@ -205,34 +220,49 @@ def _still(level: np.ndarray, masks: np.ndarray, threshold: np.ndarray, at: int)
     return page.tiled(picture, COLUMNS)
 
 
-def _curves_html(found: Points, areas: dict[str, float], rare: float, start: int) -> str:
-    x = np.array([0, LIMIT])
-    beyond = np.interp(LIMIT, found.fpr[::-1], found.overlap[::-1])
-    inside = found.fpr <= LIMIT
-    curves: list[tuple[str, str, str, Any, Any, Any, str]] = [
-        ("roc", "ROC", f"AUROC {areas['auroc']:.3f}", found.fpr, found.tpr, [(0, 0), (1, 1)],
-         "FPR"),
-        ("pr", "precision–recall", f"AP {areas['ap']:.3f}", found.tpr, found.precision,
-         [(0, rare), (1, rare)], "recall"),
-        ("pro", "PRO", f"PRO {areas['pro']:.3f}", np.append(found.fpr[inside][::-1], LIMIT) / LIMIT,
-         np.append(found.overlap[inside][::-1], beyond), np.stack([x / LIMIT, x], axis=1), "FPR"),
-    ]  # fmt: skip
-    spots = [(found.fpr[start], found.tpr[start]), (found.tpr[start], found.precision[start]),
-             (min(found.fpr[start] / LIMIT, 1), found.overlap[start])]  # fmt: skip
-    names = {"roc": "TPR", "pr": "precision", "pro": "mean covered share"}
-    parts = []
-    for (key, title, area, across, up, chance, below), spot in zip(curves, spots, strict=True):
-        line, level = (page.path(_flipped(p)) for p in (np.stack([across, up], axis=1), chance))
-        parts.append(f"""<div class="{key}"><strong>{title}</strong><br>{names[key]}
+class Curve(NamedTuple):
+    """One of the three pictures. x and y are in [0, 1]; `limit` is what stands at x = 1."""
+
+    key: str
+    title: str
+    area: str
+    names: tuple[str, str]  # of x and of y
+    points: tuple[np.ndarray, np.ndarray]
+    chance: tuple[float, float]  # y of a map that knows nothing, at x = 0 and x = 1
+    limit: float = 1
+
+    def html(self, found: Points, at: int) -> str:
+        """The picture, its dot where threshold number `at` is."""
+        x, y = _spots(found)[self.key]
+        line = page.path(np.column_stack([self.points[0], 1 - self.points[1]]))
+        left, right = 1 - np.array(self.chance)
+        return f"""\
+<div class="{self.key}"><strong>{self.title}</strong><br>{self.names[1]}
 <svg viewBox="0 0 1 1" preserveAspectRatio="none" role="img" \
-aria-label="{title} curve, {area}">
-<path class="frame" d="M0 0V1H1"/><path class="chance" d="{level}"/>\
-<path class="line" d="{line}"/><path class="dot" d="M{spot[0]:.4g} {1 - spot[1]:.4g}h0"/></svg>
-<span class="below"><span>0</span><span>{below}</span><span>{LIMIT if key == "pro" else 1}</span>\
-</span>{area}</div>""")
-    return '<div class="curves">\n' + "\n".join(parts) + "\n</div>"
+aria-label="{self.title} curve, {self.area}"><path class="frame" d="M0 0V1H1"/>\
+<path class="chance" d="M0 {left:.4g}L1 {right:.4g}"/><path class="line" d="{line}"/>\
+<path class="dot" d="M{x[at]:.4g} {1 - y[at]:.4g}h0"/></svg>
+<span class="below"><span>0</span><span>{self.names[0]}</span><span>{self.limit}</span></span>\
+{self.area}</div>
+"""
 
 
-def _flipped(points: Any) -> np.ndarray:
-    """Points with y upwards, as SVG wants them: y downwards."""
-    return np.asarray(points, float) * [1, -1] + [0, 1]
+def _spots(found: Points) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Where the dot of each curve is, for every threshold; PRO's stops at the limit."""
+    within = np.minimum(found.fpr / LIMIT, 1)
+    return {"roc": (found.fpr, found.tpr), "pr": (found.tpr, found.precision),
+            "pro": (within, found.overlap)}  # fmt: skip
+
+
+def _curves(found: Points, areas: dict[str, float], rare: float) -> list[Curve]:
+    """The three curves; `rare` is the share of defect pixels. PRO's ends at the limit exactly."""
+    spots, inside = _spots(found), found.fpr <= LIMIT
+    end = np.interp(LIMIT, found.fpr[::-1], found.overlap[::-1])
+    cut = (np.append(1, spots["pro"][0][inside]), np.append(end, found.overlap[inside]))
+    return [
+        Curve("roc", "ROC", f"AUROC {areas['auroc']:.3f}", ("FPR", "TPR"), spots["roc"], (0, 1)),
+        Curve("pr", "precision–recall", f"AP {areas['ap']:.3f}", ("recall", "precision"),
+              spots["pr"], (rare, rare)),
+        Curve("pro", "PRO", f"PRO {areas['pro']:.3f}", ("FPR", "mean covered share"), cut,
+              (0, LIMIT), LIMIT),
+    ]  # fmt: skip
