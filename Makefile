@@ -4,6 +4,8 @@
 PYTHON ?= python3
 PROFILE ?= quick
 DATA ?=
+FAST ?=
+LEFT := not book and not browser and not colab and not slow
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,6 +19,7 @@ help:
 	@echo "make book PROFILE=cpu       with the values of another profile: quick, cpu, full"
 	@echo "make pdf                    print the built pages as one PDF, with Chromium or Chrome"
 	@echo "make test                   check everything"
+	@echo "make test FAST=1            without chapters, pages, browser, and what takes over 5 s"
 	@echo "make clean                  remove what was built; downloads and drawn data stay"
 	@echo "PYTHON=python3.12           with any of these: the Python to build the environment with"
 
@@ -27,7 +30,7 @@ pdf: $(VENV)/book
 	$(BIN)/fmabs-lite pdf
 
 test: $(VENV)/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(if $(FAST),-m "$(LEFT)")
 
 clean:
 	rm -rf _build $(VENV)

@@ -48,6 +48,7 @@ READ = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.* masks are empty at")  # so small they are read
 @pytest.mark.parametrize("name", READ)
 def test_a_set_with_litter_reads_as_without(roots, name, tmp_path, monkeypatch):

@@ -508,6 +508,7 @@ def test_a_failing_child_is_reported_with_folder_and_reason(tmp_path):
         minis.delegate(tmp_path, 0, FEW, [job], print)
 
 
+@pytest.mark.slow
 def test_a_child_with_many_complaints_is_not_waited_for_in_vain(tmp_path):
     """More than a pipe holds: a child that cannot write on would wait for ever, and we for it."""
     call = (

@@ -125,6 +125,7 @@ def test_all_rows_take_the_epochs_that_the_budget_allows():
     assert kit.steps_of(found, trial, 1) == 1
 
 
+@pytest.mark.slow
 def test_the_kit_goes_its_way_in_slices(tmp_path):
     """Nothing is begun in a slice without time; the next one does all of it."""
     repo = tmp_path / "checkout"

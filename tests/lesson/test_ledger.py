@@ -463,6 +463,7 @@ def test_the_ledger_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", ["*", "14*", ""])
 @pytest.mark.parametrize(
     "name, counts", [("16_ledger", "counted"), ("17_open_questions", "count_statuses(cells)")]

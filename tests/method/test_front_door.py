@@ -19,6 +19,7 @@ def example() -> str:
     return re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
 
 
+@pytest.mark.slow
 def test_the_readmes_example_runs_as_it_is(example):
     assert sum(bool(line.strip()) for line in example.splitlines()) <= 25
     names = {"__name__": "__main__"}

@@ -315,6 +315,7 @@ def outside(path) -> list[np.ndarray]:
     return session.run(["score", "map"], {"images": TEST.numpy()})
 
 
+@pytest.mark.slow
 def test_an_exported_onnx_scores_pictures_as_the_system_does(tmp_path):
     """The example was a batch of two, this is one of four."""
     pytest.importorskip("onnxscript", reason="onnxscript is not installed")

@@ -86,6 +86,7 @@ def operations(name: str, p: dict) -> float:
     return whole / few * p["batch_size"]
 
 
+@pytest.mark.slow
 def test_colab_trains_for_as_long_as_the_profile_says():
     assert set(TRAININGS) == set(SYSTEMS)
     for chapter in plan(ROOT, list(SYSTEMS), Settings("colab")):

@@ -194,6 +194,7 @@ def test_weights_and_records_are_not_written_by_two_at_once(repo, monkeypatch):
         assert result.exit_code == 1 and f"Error: process {os.getpid()} on " in result.output
 
 
+@pytest.mark.slow
 def test_build_makes_pages_once_and_warnings_are_errors(repo, no_kernels):
     index = repo / "book" / "index.md"
     index.write_text("# A tiny book\n\n[nowhere](missing.md)\n")
@@ -282,6 +283,7 @@ main(prog_name="fmabs-lite")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["run"], ["build"], ["check"]])
 def test_without_the_tools_of_the_book_a_command_says_what_to_install(arguments):
     done = subprocess.run([sys.executable, "-c", PLAIN, *arguments], capture_output=True, text=True)
@@ -289,6 +291,7 @@ def test_without_the_tools_of_the_book_a_command_says_what_to_install(arguments)
     assert re.fullmatch(r"Error: the tools of.*pip install 'fmabs-lite\[book\]'\n", done.stderr)
 
 
+@pytest.mark.slow
 def test_without_the_tools_of_the_book_data_are_found_and_fetched(repo):
     for arguments in (["--data", "sets"], ["--fetch", "mvtec", "--dry-run"]):
         command = [sys.executable, "-c", PLAIN, "data", *arguments]

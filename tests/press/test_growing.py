@@ -48,6 +48,7 @@ def wait_until(condition, seconds: float = 120) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_record_is_the_same_however_often_its_sweep_was_interrupted(tmp_path):
     pytest.importorskip("distributed")
     through, torn = tmp_path / "through", tmp_path / "torn"

@@ -409,6 +409,7 @@ def test_records_that_cannot_be_written_are_refused_before_the_run(repo, monkeyp
 # --- runs, with kernels
 
 
+@pytest.mark.slow
 def test_failing_resuming_skipping_and_running_again(tmp_path, monkeypatch, same_package):
     make_data(tmp_path)
     repo = make_book(tmp_path, **{"01_sound": SOUND, "02_fragile": FRAGILE})
@@ -484,6 +485,7 @@ def test_a_chapters_own_error_is_seen_where_the_terminal_has_no_greek(repo, monk
     assert done.stdout.decode("utf-8").strip() == "\u03bb", done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("profile", "status"), [("quick", "stopped"), ("colab", "ended")])
 def test_a_cell_that_hangs_ends_in_quick_only(tmp_path, monkeypatch, profile, status):
     repo = make_book(tmp_path, **{"01_slow": "import time; time.sleep(6)\nprint(data)"})
@@ -532,6 +534,7 @@ def test_a_channel_waits_as_long_as_it_is_asked_to(monkeypatch, timeout):
     assert len(asked) <= 1 + timeout / 0.1 + 1
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_process_and_goes_on(tmp_path, monkeypatch):
     make_data(tmp_path)
     slow = FRAGILE.replace('raise KeyError("no cable")', "time.sleep(100)")
@@ -606,6 +609,7 @@ keep(losses=fit(Reconstruction(AutoEncoder(width=4, code=4)), images, steps=step
                 batch_size=2, checkpoint="net"))"""
 
 
+@pytest.mark.slow
 def test_a_run_out_of_time_stops_at_a_checkpoint_and_the_next_goes_on(tmp_path):
     make_data(tmp_path)
     repo = make_book(tmp_path, **{"01_one": TRAINS})

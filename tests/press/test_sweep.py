@@ -212,6 +212,7 @@ def test_a_cell_stays_claimed_while_its_kernel_lives(tmp_path):
 # --- runs
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_run_each_cell_once(tmp_path, start):
     make_sweep(tmp_path, 8)
     cells = list(read(tmp_path).cells)
@@ -227,6 +228,7 @@ def test_two_sweeps_at_once_run_each_cell_once(tmp_path, start):
     assert [cell["cell"] for cell in results["cells"]] == cells
 
 
+@pytest.mark.slow
 def test_a_killed_worker_and_a_killed_sweep_cost_only_their_cells(tmp_path, start, monkeypatch):
     make_sweep(tmp_path, 12)
     cells = list(read(tmp_path).cells)
@@ -282,6 +284,7 @@ def test_a_change_of_fixed_values_runs_the_cells_again(repo, address):
     assert {cell["provenance"]["parameters"]["rate"] for cell in cells} == {0.75}
 
 
+@pytest.mark.slow
 def test_two_cells_with_real_kernels_by_the_command(tmp_path, monkeypatch):
     code = "from fmabs_lite.lesson.records import keep\nkeep(said=[name, steps, rate])"
     make_sweep(tmp_path, 1, code)
