@@ -13,7 +13,7 @@ from typing import Any
 from fmabs_lite.press.folding import title_of
 from fmabs_lite.press.plan import without_magics
 
-LIVE = ("explore", "play", "drag")  # figures whose alt text stands in the call
+LIVE = ("explore", "play", "drag", "paint")  # figures whose alt text stands in the call
 
 
 @dataclass(frozen=True)
