@@ -27,6 +27,7 @@ TITLES = {
     "shanghaitech": "ShanghaiTech Campus",
     "dtd": "DTD",
 }
+MADE = ("static", "stripes")  # the categories of `data.static`, which read no folder
 HYBRID = "hybrid_"  # begins the keys of what S_total finds
 LONGER = "A detector that detects: more training, or a larger network."
 
@@ -278,7 +279,9 @@ def basis_of(record: Record, on: str = "") -> str:
     """Data, size, schedule and seeds of a record, in one sentence."""
     used, name = record.parameters, on or next(iter(record.data))
     data = "synthetic data" if record.data[name] == "drawn" else TITLES[name]
-    if "category" in used and name == "mvtec":
+    if used.get("category") in MADE:
+        data = f"the made world *{used['category']}* of chapter 04"
+    elif "category" in used and name == "mvtec":
         data = f"{used['category']} of {data}"
     size = used.get(f"{name}_size") or used.get("size")
     pixels = " × ".join(map(str, size)) if isinstance(size, list) else f"{size}²"

@@ -165,6 +165,9 @@ def record(data: dict, **used) -> Record:
         ({"mvtec": "drawn"}, {"category": "screw", "size": 64}, "",
          "Screw of synthetic data, 64² pixels; 600 steps of 16 (9,600 samples) for every network; "
          "3 seeds; profile cpu."),
+        ({"mvtec": "ab"}, {"category": "static", "size": 64}, "",
+         "The made world *static* of chapter 04, 64² pixels; 600 steps of 16 (9,600 samples) for "
+         "every network; 3 seeds; profile cpu."),
     ],
 )  # fmt: skip
 def test_what_a_record_rests_on(data, used, on, expected, monkeypatch):
@@ -235,3 +238,9 @@ def test_a_row_without_a_feature_score_is_its_own_hybrid():
     assert held.each("control").tolist() == [0.2] and held.each("student").tolist() == [0.5]
     with pytest.raises(KeyError, match="has no 'hybrid_pro'"):
         held.each("student", "hybrid_pro")
+
+
+def test_the_made_worlds_are_those_that_can_be_opened():
+    from fmabs_lite.data.static import WORLDS
+
+    assert set(module.MADE) == set(WORLDS)
