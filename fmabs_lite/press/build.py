@@ -18,7 +18,6 @@ from fmabs_lite.press.finish import finish
 from fmabs_lite.press.folding import page_copy
 from fmabs_lite.press.pages import (
     NOTEBOOKS,
-    PDF,
     with_answers,
     with_diagram,
     with_live,
@@ -66,8 +65,8 @@ def html(repo: Path) -> Outcome:
     if page.exists() and stamp.exists() and json.loads(stamp.read_text()) == state:
         return Outcome("pages", "kept", 0.0)
     stamp.unlink(missing_ok=True)
+    shutil.rmtree(page.parent, ignore_errors=True)  # no page of a chapter that is gone
     _jupyter_book(repo, source)
-    (page.parent / PDF).unlink(missing_ok=True)  # of other pages
     finish(page.parent)
     if (missing := source / STATIC / "404.html").exists():
         shutil.copyfile(missing, page.parent / "404.html")  # where servers look for it

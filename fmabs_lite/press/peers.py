@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fmabs_lite.data import DTD, MVTecAD, open_data, silhouette
+from fmabs_lite.data import MVTecAD, open_data, silhouette
 from fmabs_lite.data.brightness import brightness, level
 from fmabs_lite.data.folder import DataFolder, checksum
 from fmabs_lite.data.synthesis import Corrupted

@@ -9,7 +9,6 @@ import torch
 from failing import Failing, Killed
 from torch import nn
 
-import fmabs_lite.models.jigsaw as jigsaw
 import fmabs_lite.training as training
 from fmabs_lite.attention import SpatioChannelAttention
 from fmabs_lite.mimicry import Boosted

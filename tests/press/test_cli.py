@@ -203,6 +203,7 @@ def test_build_makes_pages_once_and_warnings_are_errors(repo, no_kernels):
     assert "missing.md" in result.output and "WARNING" in result.output
 
     index.write_text("# A tiny book\n\n[one](01_one.ipynb)\n")
+    (gone := repo / "_build" / "html" / "00_gone.html").write_text("of a chapter that is gone")
     result = call("build", "--data", "sets")
     assert result.exit_code == 0, result.output
     page = repo / "_build" / "html" / "index.html"
@@ -213,6 +214,7 @@ def test_build_makes_pages_once_and_warnings_are_errors(repo, no_kernels):
     assert "Show code: </span>Parameters</p>" in chapter and "Hide code: Parameters</p>" in chapter
     assert "@title" not in chapter and "Toggle hidden content" not in chapter
     assert result.output.count("  kept  ") == 2 and "pages    done" in result.output
+    assert not gone.exists()
 
     assert call("build", "--data", "sets").output.count("  kept  ") == 3
 
