@@ -109,7 +109,9 @@ class Evidence:
                for key, title in columns.items()}
             for shown, row in named.items()
         ]  # fmt: skip
-        table(lines, f"*{' '.join(filter(None, ['Percent.', self.basis, note]))}*")
+        several = any(len(self.rows[row]) > 1 for row in named.values())
+        unit = "Percent, mean ± standard deviation over the seeds." if several else "Percent."
+        table(lines, f"*{' '.join(filter(None, [unit, self.basis, note]))}*")
 
     def gaps(
         self,
@@ -200,15 +202,16 @@ class Evidence:
         gap = self.gap(row, other, key)
         word = {"above": "Yes", "below": "No, it hurts"}.get(gap.word, "Not shown")
         printed = f"; the paper prints {paper:+.1f}" if paper is not None else ""
+        n = gap.decimals
         seen = (f"*Could we have seen it?* {gap.seeds} seeds tell a true difference of "
-                f"{gap.smallest:.1f} points from zero, four times in five.")  # fmt: skip
+                f"{gap.smallest:.{n}f} points from zero, four times in five.")  # fmt: skip
         if paper and gap.smallest > abs(paper):
             needed = gap.seeds_for(paper) or "more than a thousand"
             seen += f" For one as large as the paper's, {needed} would be needed."
         return (
             f"**{word}.** In {{title}} *{row}* is {gap.word} *{other}*.",
-            [f"*Measured:* {gap.mean:+.1f} points (95 % interval {gap.low:+.1f} to "
-             f"{gap.high:+.1f}){printed}.", seen],
+            [f"*Measured:* {gap.mean:+.{n}f} points (95 % interval {gap.low:+.{n}f} to "
+             f"{gap.high:+.{n}f}){printed}.", seen],
         )  # fmt: skip
 
     def _pair(self, row: str, other: str, key: str, other_key: str) -> tuple[list, list]:

@@ -78,9 +78,15 @@ class Difference(Interval):
         return seeds_for(effect, self.error * self.seeds**0.5)
 
     @property
+    def decimals(self) -> int:
+        """One, or as many as it takes for the interval not to read 0.0 to 0.0; four at most."""
+        widest = max(abs(self.low), abs(self.high))
+        return next((n for n in (1, 2, 3) if round(widest, n) > 0), 4)
+
+    @property
     def short(self) -> str:
         """For a cell of a table: "+1.2 (-0.3 to +2.7)", bold where zero lies outside."""
-        digits = 1 if self.high - self.low >= 2 else 2
+        digits = max(1 if self.high - self.low >= 2 else 2, self.decimals)
         text = f"{self.mean:+.{digits}f} ({self.low:+.{digits}f} to {self.high:+.{digits}f})"
         return f"**{text}**" if self.settled else text
 

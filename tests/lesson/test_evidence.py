@@ -69,10 +69,10 @@ def test_tables_show_all_rows_or_some_under_other_names(held, said):
     assert lines[0] == "| map | AP | PRO | feature |"
     assert lines[2] == "| trivial | 10.0 | 50.0 | – |"
     assert lines[4] == "| boosted | 31.0 ± 1.0 | 51.0 ± 1.0 | 43.3 ± 5.8 |"
-    assert lines[-1] == "*Percent. Three made-up seeds.*"
+    assert lines[-1] == "*Percent, mean ± standard deviation over the seeds. Three made-up seeds.*"
     held.table(rows={"r = 0": "plain"}, note="A note.")
     assert said[-1].splitlines()[2] == "| r = 0 | 21.0 ± 1.0 | 50.0 ± 2.0 |"
-    assert said[-1].endswith("*Percent. Three made-up seeds. A note.*")
+    assert said[-1].endswith("the seeds. Three made-up seeds. A note.*")
 
 
 def test_a_table_of_differences_is_bold_where_zero_is_outside(held, said):
@@ -190,7 +190,7 @@ def test_rows_of_cells_are_compared_over_the_seeds_that_both_have(monkeypatch):
 
 def test_a_demonstration_says_that_it_is_one(said):
     demonstration(ROWS, COLUMNS, [0], 150).table()
-    assert said[-1].endswith("*Percent. 1 seed, 150 steps for every network. A demonstration: "
+    assert said[-1].endswith("the seeds. 1 seed, 150 steps for every network. A demonstration: "
                              "the conclusions read a committed record.*")  # fmt: skip
 
 
@@ -238,6 +238,11 @@ def test_a_row_without_a_feature_score_is_its_own_hybrid():
     assert held.each("control").tolist() == [0.2] and held.each("student").tolist() == [0.5]
     with pytest.raises(KeyError, match="has no 'hybrid_pro'"):
         held.each("student", "hybrid_pro")
+
+
+def test_a_table_of_one_seed_has_no_standard_deviation_to_explain(said):
+    Evidence({"plain": [{"ap": 0.2}]}, {"ap": "AP"}, "One seed.").table()
+    assert said[-1].endswith("*Percent. One seed.*")
 
 
 def test_the_made_worlds_are_those_that_can_be_opened():

@@ -122,3 +122,15 @@ def test_a_difference_in_a_cell_and_in_a_word():
     assert Difference(0.25, 0.1, 0.4, 3).short == "**+0.25 (+0.10 to +0.40)**"
     words = [Difference(m, m - 1, m + 1, 3).word for m in (2, -2, 0)]
     assert words == ["above", "below", "not told apart from"]
+
+
+@pytest.mark.parametrize(
+    "high, decimals", [(12.0, 1), (0.06, 1), (0.03, 2), (0.004, 3), (0.0002, 4), (0.0, 4)]
+)
+def test_a_small_interval_is_told_with_enough_decimals(high, decimals):
+    assert Difference(0.0, -high, high, 10).decimals == decimals
+
+
+def test_no_interval_but_nothing_at_all_reads_nothing():
+    assert Difference(0.0002, -0.0004, 0.0031, 10).short == "+0.000 (-0.000 to +0.003)"
+    assert Difference(0.0, 0.0, 0.0, 10).short == "+0.0000 (+0.0000 to +0.0000)"
