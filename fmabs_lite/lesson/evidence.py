@@ -154,7 +154,8 @@ class Evidence:
         many, outside = len(self.asked), sum(one.settled for one in self.asked.values())
         return (
             f"{many} intervals were read here. {outside} of them "
-            f"leave{'s' * (outside == 1)} out the value of no difference; if nothing at all were going on, {0.05 * many:.1f} would on average. "
+            f"leave{'s' * (outside == 1)} out the value of no "
+            f"difference; if nothing at all were going on, {0.05 * many:.1f} would on average. "
             "Many share the same runs, so they come in groups."
         )
 

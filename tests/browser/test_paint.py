@@ -184,6 +184,56 @@ def test_a_finger_draws_and_the_page_stays(tab, page, width):
     assert tab.run("scrollY") == before
 
 
+def touch(tab: Tab, kind: str, **fingers: dict) -> None:
+    points = [{"id": int(name[1:]), **place} for name, place in fingers.items()]
+    tab.tell("Input.dispatchTouchEvent", type=f"touch{kind}", touchPoints=points)
+
+
+def test_a_second_finger_draws_nothing(tab, page):
+    tab.open(page, 390)
+    tab.tell("Emulation.setTouchEmulationEnabled", enabled=True)
+    at = [spot(tab, 0, *place) for place in ((10, 10), (50, 50), (10, 20), (50, 40))]
+    touch(tab, "Start", f0=at[0])
+    touch(tab, "Start", f0=at[0], f1=at[1])
+    touch(tab, "Move", f0=at[2], f1=at[3])
+    touch(tab, "End")
+    tab.tell("Emulation.setTouchEmulationEnabled", enabled=False)
+    wanted = Stroke("dark", 2, [(10, 10), (10, 20)]).on(PARTS[0].numpy())
+    np.testing.assert_array_equal(painted(tab, 0), wanted.transpose(1, 2, 0))
+
+
+def test_a_stroke_may_leave_the_part_and_come_back(tab, page):
+    tab.open(page)
+    way = [(20, 5), (20, -9), (40, -9), (40, 6)]
+    at = [spot(tab, 0, *place) for place in way]
+    for kind, place in zip(("Pressed", "Moved", "Moved", "Moved", "Released"), [*at, at[-1]],
+                           strict=True):  # fmt: skip
+        tab.tell("Input.dispatchMouseEvent", type=f"mouse{kind}", button="left", clickCount=1,
+                 **place)  # fmt: skip
+    wanted = Stroke("dark", 2, way).on(PARTS[0].numpy())
+    np.testing.assert_array_equal(painted(tab, 0), wanted.transpose(1, 2, 0))
+
+
+def test_where_everything_was_changed_nothing_is_compared(tab, page):
+    tab.open(page)
+    tab.run("document.querySelector('.live-paint [name=radius]').value = 10")
+    at = [spot(tab, 0, x, y) for y in range(5, 64, 8) for x in (0, 63)]
+    tab.tell("Input.dispatchMouseEvent", type="mousePressed", button="left", clickCount=1, **at[0])
+    for place in at:
+        tab.tell("Input.dispatchMouseEvent", type="mouseMoved", button="left", **place)
+    tab.tell("Input.dispatchMouseEvent", type="mouseReleased", button="left", **at[-1])
+    assert (painted(tab, 0) == 20).all()
+    assert said(tab, 0)["error"].startswith("its peak lies above")
+
+
+def test_undo_passes_over_what_changed_nothing(tab, page):
+    tab.open(page)
+    press(tab, 0, "a mirror")
+    press(tab, 0, "a mirror")
+    press(tab, 0, "undo")
+    np.testing.assert_array_equal(painted(tab, 0), part(0))
+
+
 def keys(tab: Tab, *names: str, shift: bool = False) -> None:
     for name in names:
         text = {"text": " "} if name == " " else {}

@@ -41,10 +41,11 @@ for (const figure of document.querySelectorAll(".live-clip:not([data-ready])")) 
     button.textContent = "Play";
     find("[role=status]").textContent = `paused at frame ${words(Number(input.value))}`;
   };
+  const quiet = () => { find("[role=status]").textContent = ""; };  // the slider says its place
   const start = () => {
     if (Number(input.value) === last) go(0);
     button.textContent = "Pause";
-    find("[role=status]").textContent = "";
+    quiet();
     timer = setInterval(() => {
       go(Number(input.value) + 1);
       if (Number(input.value) === last) pause();
@@ -54,11 +55,12 @@ for (const figure of document.querySelectorAll(".live-clip:not([data-ready])")) 
     const {left, width} = plot.getBoundingClientRect();
     const share = Math.min(Math.max((event.clientX - left) / width, 0), 1);
     pause();
+    quiet();
     go(Math.round(share * last));
   };
 
   button.addEventListener("click", () => timer ? pause() : start());
-  input.addEventListener("input", () => { pause(); go(Number(input.value)); });
+  input.addEventListener("input", () => { pause(); quiet(); go(Number(input.value)); });
   plot.addEventListener("pointerdown", event => {
     plot.setPointerCapture(event.pointerId);
     seek(event);

@@ -22,7 +22,8 @@ STYLE = """\
 <style>
 .live-clip canvas, .live-clip .still { display: block; height: auto; image-rendering: pixelated;
   margin: 0; max-width: 100%; }
-.live-clip .controls { align-items: center; display: flex; flex-wrap: wrap; gap: 0 1em; }
+.live-clip .controls { align-items: center; display: flex; flex-wrap: wrap; gap: 0 1em;
+  margin-top: .5em; }
 .live-clip label { flex: 1; min-width: 12em; }
 .live-clip output { flex-basis: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 .live-clip .curve { column-gap: .5em; display: grid; font-size: .8rem;
@@ -75,8 +76,12 @@ def play(
             raise ValueError(f"play: {what} is empty; say what the clip shows")
     if not rate > 0:
         raise ValueError(f"play: rate is {rate}; give frames in a second, such as 10")
-    words = f"{transcript.strip()} {' '.join(told(scores, truth))}"
-    page.show(_html(pictures, scores, truth, found, alt.strip(), words, rate, name), alt.strip())
+    words = [transcript.strip(), *told(scores, truth)]
+    if boxes is not None:
+        words.append("Labels are of frames: they do not say which object is the abnormal one.")
+    page.show(
+        _html(pictures, scores, truth, found, alt.strip(), " ".join(words), rate, name), alt.strip()
+    )
 
 
 def of_objects(

@@ -28,7 +28,8 @@ STYLE = """\
 .live .frame { fill: none; stroke: currentColor; stroke-opacity: .4; }
 .live p { font-size: .9rem; line-height: 1.4; margin: .3em 0; }
 .live label { align-items: center; display: flex; gap: 1em; }
-.live input { accent-color: currentColor; flex: 1; height: 44px; margin: 0; min-width: 0; }
+.live input { accent-color: currentColor; flex: 1; height: 44px; margin: 0; min-width: 0;
+  outline-offset: -2px; }
 .live button { background: transparent; border: 1px solid currentColor; border-radius: 4px;
   color: inherit; font: inherit; height: 44px; min-width: 5.5em; }
 .live .spoken { clip-path: inset(50%); height: 1px; overflow: hidden; position: absolute;

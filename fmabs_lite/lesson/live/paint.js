@@ -61,7 +61,7 @@ function setUp(figure) {
   const {side} = told, bytesOf = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
   const heat = bytesOf(told.heat), parts = told.parts.map(bytesOf), answerTo = system(told);
   const canvas = find("canvas"), chosen = name => find(`[name=${name}]`).value;
-  let whole, bytes, usualMask, before = [], last = null, cursor = [side >> 1, side >> 1], waiting = 0;
+  let whole, bytes, usualMask, before = [], finger = null, last, cursor = [side >> 1, side >> 1], waiting = 0;
 
   const show = (name, width, colour) => {
     const context = find(`[data-map=${name}]`).getContext("2d"), picture = context.createImageData(width, width);
@@ -77,7 +77,8 @@ function setUp(figure) {
   // What a map says, in words: does it find the changed pixels, and is the part conspicuous?
   const verdict = (map, peaks, changed) => {
     const above = peaks.filter(peak => peak < largest(map)).length;
-    const found = changed.some(Boolean) ? `AUROC of what you changed ${auroc(map.data, changed).toFixed(2)}; ` : "";
+    const both = changed.some(Boolean) && !changed.every(Boolean);
+    const found = both ? `AUROC of what you changed ${auroc(map.data, changed).toFixed(2)}; ` : "";
     return `${found}its peak lies above ${above} of ${peaks.length} normal parts`;
   };
   const maskMoved = mask => averaged(zipped(mask, usualMask, (m, usual) => Math.abs(m - usual)));
@@ -109,38 +110,41 @@ function setUp(figure) {
       ([name, words]) => `${told.names[name]}: ${words}.`).join(" ");
   };
 
+  const same = (one, other) => one.every((value, k) => value === other[k]);
   const brush = () => ({brush: chosen("brush"), radius: Number(chosen("radius"))});
   const keep = () => { before = [...before.slice(-49), bytes.slice()]; };
   const reset = () => {
+    finger = null;
     whole = parts[chosen("part")];
     bytes = whole.slice();
     before = [];
     usualMask = answerTo(whole).mask;
     announce();
   };
-  const pixel = event => {
+  const pixel = event => {  // outside of the canvas as well: a stroke may leave and come back
     const box = canvas.getBoundingClientRect();
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]
-      .map(share => Math.min(Math.max(Math.floor(share * side), 0), side - 1));
+      .map(share => Math.floor(share * side));
   };
 
   canvas.addEventListener("pointerdown", event => {
-    if (event.button) return;
-    canvas.setPointerCapture(event.pointerId);
+    if (event.button || finger !== null) return;
+    finger = event.pointerId;  // a second one does not join in
+    canvas.setPointerCapture(finger);
     keep();
     last = pixel(event);
     stroke(bytes, whole, side, {...brush(), points: [last]});
     soon();
   });
   canvas.addEventListener("pointermove", event => {
-    if (!last) return;
+    if (event.pointerId !== finger) return;
     const here = pixel(event);
     stroke(bytes, whole, side, {...brush(), points: [last, here]});
     last = here;
     soon();
   });
-  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => {
-    if (last) { last = null; announce(); }
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, event => {
+    if (event.pointerId === finger) { finger = null; announce(); }
   });
 
   // By keyboard: arrows move a cursor (with Shift by eight pixels), space or enter paints there.
@@ -166,7 +170,11 @@ function setUp(figure) {
   });
 
   const ACTS = {
-    undo: () => { bytes = before.pop() || bytes; announce(); },
+    undo: () => {
+      const now = bytes;
+      while (before.length && same(bytes, now)) bytes = before.pop();  // not to the same picture
+      announce();
+    },
     clear: () => { keep(); bytes = whole.slice(); announce(); },
   };
   figure.addEventListener("click", event => {

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from io import BytesIO
+from math import floor
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ DARK, LIGHT, COPIED = 20, 235, 20
 BRUSHES = {
     "dark": "dark",
     "light": "light",
-    "copy": "copy of a place to the right",
+    "copy": f"copy from {COPIED} pixels to the right",
     "mirror": "mirror image of the part",
 }
 NAMES = {
@@ -47,6 +48,7 @@ NAMES = {
     "inconsistency": "inconsistency²",
     "mask": "how far M moved",
 }
+HINT = "paint here, or move with the arrow keys and paint with the space bar"
 CLOSE = 0.01  # how far weights of eight bits may move an error map, whose range is 0 to 1
 
 
@@ -80,7 +82,7 @@ class Stroke:
         for (x0, y0), (x1, y1) in zip(starts, self.points, strict=False):
             steps = max(abs(x1 - x0), abs(y1 - y0), 1)
             for k in range(steps + 1):
-                cx, cy = (int(a + (b - a) * k / steps + 0.5) for a, b in ((x0, x1), (y0, y1)))
+                cx, cy = (floor(a + (b - a) * k / steps + 0.5) for a, b in ((x0, x1), (y0, y1)))
                 covered |= (x - cx) ** 2 + (y - cy) ** 2 <= self.radius**2
         return covered
 
@@ -195,7 +197,7 @@ def picture(whole: np.ndarray, painted: np.ndarray, maps: dict[str, np.ndarray])
 
 def html(told: dict[str, Any], still: str, alt: str) -> str:
     """The figure, which holds all that it needs."""
-    shown = ["part", "reconstruction", *told["peaks"]]
+    shown = ["part", *told["peaks"], "reconstruction"]
     shown += ["mask"] if "attention" in told["networks"] else []
     panels = "".join(panel(name, told["side"]) for name in shown)
     return f"""\
@@ -225,7 +227,7 @@ def tools(told: dict[str, Any]) -> str:
     return (
         '<div class="tools on-screen">'
         f"{choice('part', parts)}{choice('brush', BRUSHES)}"
-        '<label>radius <input type="range" name="radius" min="0" max="10" value="2" '
+        '<label>radius in pixels <input type="range" name="radius" min="0" max="10" value="2" '
         'autocomplete="off"> <output aria-live="off">2</output></label></div>\n'
         f'<div class="tools on-screen">{ready}<button type="button" data-act="undo">undo</button>'
         '<button type="button" data-act="clear">clear</button></div>'
@@ -250,7 +252,8 @@ def panel(name: str, side: int) -> str:
         )
     else:
         canvas = f'<canvas {size} role="img" aria-label="{NAMES[name]}"></canvas>'
+    said = HINT if name == "part" else ""
     return (
         f'<div class="panel"><div class="sheet">{canvas}</div>'
-        f'<p><b>{NAMES[name]}</b> <span data-said="{name}"></span></p></div>'
+        f'<p><b>{NAMES[name]}</b> <span data-said="{name}">{said}</span></p></div>'
     )

@@ -20,7 +20,8 @@ MARKED, OUTLINE = (230, 159, 0), (86, 180, 233)
 STYLE = """\
 <style>
 .live-threshold .curves { align-items: end; display: grid; font-size: .8rem; gap: 1em;
-  grid-template-columns: repeat(3, minmax(0, 1fr)); line-height: 1.3; max-width: 42em; }
+  grid-template-columns: repeat(3, minmax(0, 1fr)); line-height: 1.3; max-width: 42em;
+  padding: 0 6px; }
 .live-threshold svg { aspect-ratio: 1; margin: .3em 0; }
 .live-threshold .chance { stroke: currentColor; stroke-dasharray: 2 4; stroke-opacity: .6; }
 .live-threshold .below { display: flex; justify-content: space-between; }
