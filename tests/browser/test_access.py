@@ -82,13 +82,27 @@ def findings(site, request) -> dict[str, list[dict]]:
         tab.run(axe.read_text(encoding="utf-8") + "; 0")
         tab.run(AT_ONCE)
         tab.run(PREPARE)
-        tab.run("document.documentElement.dataset.theme = 'light'")
-        by_day = tab.run(f"{FIND}({{}})")
+        by_day = _grave(tab, "light", {})
         tab.resize(390)
-        tab.run("document.documentElement.dataset.theme = 'dark'")
-        at_night = tab.run(f"{FIND}({json.dumps({'runOnly': AT_NIGHT_ON_A_PHONE})})")
-        found[name] = [each for each in by_day + at_night if each["impact"] in GRAVE]
+        found[name] = by_day + _grave(tab, "dark", {"runOnly": AT_NIGHT_ON_A_PHONE})
     return found
+
+
+def _grave(tab, theme: str, options: dict) -> list[dict]:
+    """What axe finds in one theme, once the page shows it.
+
+    On a busy machine colours may change while axe looks. So what it finds is looked for again, and
+    counts when it is still there.
+    """
+    twice = []
+    for _ in range(2):
+        tab.run(f"document.documentElement.dataset.theme = {theme!r}")
+        tab.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        seen = tab.run(f"{FIND}({json.dumps(options)})")
+        twice.append([each for each in seen if each["impact"] in GRAVE])
+        if not twice[-1]:
+            return []
+    return [each for each in twice[1] if each in twice[0]]
 
 
 @pytest.mark.parametrize("name", NAMES)
