@@ -119,7 +119,7 @@ def solved(book, tmp_path_factory) -> dict[str, tuple[str, Path]]:
     """Every chapter run with its solutions, two side by side: (what went wrong, the notebook)."""
 
     def run(path: Path) -> tuple[str, Path]:
-        folder = tmp_path_factory.mktemp(path.stem)
+        folder = folders[path]
         source, target = folder / f"{path.stem}.in.ipynb", folder / path.name
         nbformat.write(with_solutions(path), source)
         job = [source, target, fewer_steps(path), "quick"]
@@ -131,8 +131,10 @@ def solved(book, tmp_path_factory) -> dict[str, tuple[str, Path]]:
         )
         return (done.stdout + done.stderr[-1000:]) if done.returncode else "", target
 
+    # Made here: pytest's first folder cannot be made by two threads at once.
+    folders = {path: tmp_path_factory.mktemp(path.stem) for path in chapter_files(ROOT)}
     with ThreadPoolExecutor(2) as pool:
-        return dict(zip(CHAPTERS, pool.map(run, chapter_files(ROOT)), strict=True))
+        return dict(zip(CHAPTERS, pool.map(run, folders), strict=True))
 
 
 @pytest.mark.book
