@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 JOINED = ("seeds", "rows")  # the parameters over which cells are joined; others tell them apart
+FEW, ALL = "few", "all"  # in `rows`: those that a chapter's questions are about, and every row
 ONCE = "trivial"  # rows that train nothing begin with this word: measured once, whatever the seed
 
 

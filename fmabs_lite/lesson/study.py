@@ -17,6 +17,7 @@ from torch import nn
 from fmabs_lite.data.brightness import brightness, level
 from fmabs_lite.data.mvtec import MVTecAD
 from fmabs_lite.detector import Detector
+from fmabs_lite.lesson.cells import ALL, FEW
 from fmabs_lite.lesson.records import SHARED_DIR
 from fmabs_lite.mimicry import Boosted
 from fmabs_lite.training import Data, best_device, collect, evaluate, fit
@@ -108,16 +109,22 @@ class Runs:
         return self._kept[key]
 
 
-def asked(rows: Sequence[str], known: Iterable[str]) -> list[str]:
-    """The rows to train, in the order of a chapter's own: those asked for, or all if none is.
+def asked(rows: Sequence[str], known: Iterable[str], few: Iterable[str] = ()) -> list[str]:
+    """The rows to train, in the order of a chapter's own.
 
+    Args:
+        rows: names; "few" stands for those of `few`, and "all", or none, for every row.
+        known: every row of the chapter.
+        few: the rows that its questions are about.
     Raises:
         ValueError: for a row that the chapter does not have.
     """
-    known = list(known)
-    if strange := [row for row in rows if row not in known]:
+    known, few = list(known), list(few)
+    stands_for = {FEW: few, ALL: known}
+    wanted = [name for row in rows or [ALL] for name in stands_for.get(row, [row])]
+    if strange := [row for row in wanted if row not in known]:
         raise ValueError(f"rows: there is no {strange[0]!r}; there are {', '.join(known)}.")
-    return [row for row in known if row in rows or not rows]
+    return [row for row in known if row in wanted]
 
 
 @contextmanager

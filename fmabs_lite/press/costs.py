@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmabs_lite.lesson import records
+from fmabs_lite.lesson.cells import ALL, FEW
 from fmabs_lite.lesson.records import RecordError, read_json, read_record
 from fmabs_lite.press.claims import claimed_by
 from fmabs_lite.press.plan import Chapter
@@ -116,7 +117,7 @@ def _from_bench(chapter: Chapter) -> Cost | None:
     torch.set_num_threads(chapter.threads)
     rate = _rate(chapter.name, json.dumps({**values, "seeds": [], "rows": []}, sort_keys=True))
     one = values["steps"] * values["batch_size"] / (rate.boosted or rate.plain)
-    if not values.get("rows"):
+    if (values.get("rows") or [ALL]) in ([ALL], [FEW]):
         return Cost(None, f"a network takes {one:.0f} s; how many there are is not known")
     many = len(values["seeds"]) * len(values["rows"])
     source = f"{many} network(s), by some steps taken now"

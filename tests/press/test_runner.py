@@ -589,7 +589,9 @@ def test_a_run_of_some_rows_ends_where_they_are_kept(tmp_path):
     content["cells"] += [opening, rows, rest]
     source.write_text(json.dumps(content))
     whole = ["title", "parameters", "work", "o", "r", "x"]
-    for asked, expected in ((None, whole), ([], whole), (["a"], [*whole[:3], "r"])):
+    for asked, expected in (
+        (None, whole), ([], whole), (["all"], whole), (["few"], whole), (["a"], [*whole[:3], "r"])
+    ):
         cells = as_asked(source, "quick", {"rows": asked}).cells
         assert [cell.id for cell in cells] == expected
 
