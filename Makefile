@@ -7,6 +7,8 @@ DATA ?=
 FAST ?=
 LEFT := not book and not browser and not colab and not slow
 
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
+
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -30,7 +32,7 @@ pdf: $(VENV)/book
 	$(BIN)/fmabs-lite pdf
 
 test: $(VENV)/test
-	$(BIN)/python -m pytest $(if $(FAST),-m "$(LEFT)")
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(if $(FAST),-m "$(LEFT)")
 
 clean:
 	rm -rf _build $(VENV)
