@@ -82,7 +82,7 @@ class Paint:
     wall_tint: tuple[float, float, float] = (9.0, -16.0, -30.0)
 
 
-def backdrop(view: View, rng: np.random.Generator, paint: Paint = Paint()) -> np.ndarray:
+def backdrop(view: View, rng: np.random.Generator, paint: Paint) -> np.ndarray:
     """The empty street: RGB uint8 (H*FINE, W*FINE, 3)."""
     rays, eye = view.rays(2 * FINE), np.array(view.eye)
     with np.errstate(divide="ignore", invalid="ignore"):
