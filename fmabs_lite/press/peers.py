@@ -1,15 +1,16 @@
 """Other people's detectors on our data, by our metrics: `fmabs-lite peers`, extra `[peers]`.
 
 The systems are anomalib's (https://github.com/open-edge-platform/anomalib), as it builds them.
-Four things are changed. The features come from torchvision's networks, so that a local file of
-weights is enough. Maps are smoothed as chapter 14 smooths, and not by the system itself (RD4AD
-does it in passing, and keeps it). DRAEM's focal loss counts sound pixels too. Those that train do
-it by `fit`, with its Adam.
+Five things are changed. The features come from the networks of `models.backbones`, so that an
+installed package or a local file has the weights. PatchCore's patches are chosen by `coreset`. Maps
+are smoothed as chapter 14 smooths, and not by the system itself (RD4AD does it in passing, and
+keeps it). DRAEM's focal loss counts sound pixels too. Those that train do it by `fit`, with its
+Adam.
 """
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib import import_module
@@ -33,18 +34,21 @@ from fmabs_lite.models.backbones import (
     MEAN,
     NETWORKS,
     RESNET,
-    find_weights,
+    STD,
+    Network,
+    locate,
     normalised,
     pretrained,
 )
 from fmabs_lite.press.plan import package_hash, threads_of
+from fmabs_lite.scoring import peak
 from fmabs_lite.training import best_device, collect, evaluate, fit, to_float
 from fmabs_lite.trivial import PixelDeviation
 
-# Those that are shown images with ImageNet's mean and standard deviation: torchvision's.
-BACKBONES = {name: known for name, known in NETWORKS.items() if known.mean == MEAN}
 PROFILE = "cpu"  # of the record
-CORESET = 0.1  # share of PatchCore's patches that is kept: anomalib's default
+CATEGORIES = ("screw", "tire", "magnetic_tile")  # of the record
+CORESET = 0.01  # share of PatchCore's patches that is kept, as in the paper's lightest
+POOL = 10  # patches that are drawn for each that is kept
 CHANNELS = 100  # of PaDiM's features that are drawn, as the paper does of ResNet18's
 RATES = {"STFPM": 1e-3, "RD4AD": 5e-3, "DRAEM": 1e-4}  # of Adam; the last two are the papers'
 
@@ -56,16 +60,16 @@ class PeersError(ValueError):
 @dataclass(frozen=True)
 class Trial:
     """What all systems have in common; `weights` is a file, "" for one beside the data, or else
-    torchvision's download.
+    those of an installed package or torchvision's download.
     """
 
-    category: str = "screw"
-    size: int = 128
-    backbone: str = "squeezenet1_1"
+    category: str = CATEGORIES[0]
+    size: int = 256
+    backbone: str = "efficientnet_lite0"
     weights: str = ""
-    steps: int = 300
+    steps: int = 80
     batch_size: int = 8
-    precision: str = "bf16"
+    precision: str = "fp32"
     seeds: Sequence[int] = (0, 1, 2)
 
     @property
@@ -93,18 +97,20 @@ def part_of_anomalib(place: str) -> Any:
 class Peer(Detector):
     """One of anomalib's torch models, asked and scored as the book's detectors are.
 
-    Images (B, 1 or 3, H, W) in [0, 1]. map_o is (B, H, W); S_o (B,) is the system's own score.
+    Images (B, 1 or 3, H, W) in [0, 1]; `mean` and `std` are those of the backbone's training.
+    map_o is (B, H, W); S_o (B,) is the system's own score.
     """
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, mean: Sequence = MEAN, std: Sequence = STD):
         super().__init__()
-        self.network = network
+        self.network, self.mean, self.std = network, mean, std
         generator = getattr(network, "anomaly_map_generator", None)
         if hasattr(generator, "blur"):  # σ = 4 whatever the size; all are smoothed alike later
             generator.blur = nn.Identity()
 
     def prepare(self, batch: Tensor) -> Prepared:
-        images = normalised(batch.expand(-1, 3, -1, -1))
+        images = normalised(batch.expand(-1, 3, -1, -1), self.mean, self.std)
+        images = images.to(memory_format=torch.channels_last)  # half the time on a processor
         return Prepared(images, images)
 
     def score(self, prepared: Prepared) -> dict[str, Tensor]:
@@ -116,8 +122,8 @@ class Peer(Detector):
 class MemoryBank(Peer):
     """PatchCore and PaDiM: sound images are shown once, and `close` makes the model of them."""
 
-    def __init__(self, network: nn.Module, close: Callable[[], None]):
-        super().__init__(network)
+    def __init__(self, network: nn.Module, known: Network, close: Callable[[], None]):
+        super().__init__(network, known.mean, known.std)
         self.close = close
 
     @torch.no_grad()
@@ -132,8 +138,8 @@ class MemoryBank(Peer):
 class Distilled(Peer):
     """STFPM and RD4AD: the loss compares the features of two networks, by anomalib's criterion."""
 
-    def __init__(self, network: nn.Module, criterion: nn.Module):
-        super().__init__(network)
+    def __init__(self, network: nn.Module, known: Network, criterion: nn.Module):
+        super().__init__(network, known.mean, known.std)
         self.criterion = criterion
 
     def loss(self, prepared: Prepared) -> Tensor:
@@ -173,55 +179,94 @@ class Painted(Peer):
 # --- building them
 
 
-def imagenet_network(trial: Trial) -> nn.Module:
-    """torchvision's whole network with ImageNet's weights; PeersError where they cannot be had."""
+def network_of(trial: Trial, weights: bool = True) -> nn.Module:
+    """The whole network of a trial, in a form that anomalib can take apart.
+
+    anomalib takes features out by torch.fx, which cannot see through the padding of timm's layers:
+    it depends on the picture's size. What says that it is torch's own, fx takes as one step.
+
+    Raises:
+        PeersError: where its ImageNet weights cannot be had.
+    """
     try:
-        return pretrained(trial.backbone, trial.weights, "IMAGENET1K_V1")
+        network = (
+            pretrained(trial.backbone, trial.weights, "IMAGENET1K_V1")
+            if weights
+            else NETWORKS[trial.backbone].build(weights=None)
+        )
     except (ValueError, RuntimeError) as error:
         raise PeersError(str(error)) from error
+    for layer in network.modules():
+        if layer.__module__.startswith("timm.layers"):
+            layer.__module__ = nn.__name__
+    return network
+
+
+def coreset(patches: Tensor) -> Tensor:
+    """A share `CORESET` of patches (N, C), each the farthest from those that were kept before it.
+
+    They are kept out of `POOL` times as many, which are drawn at random. anomalib looks at all N
+    every time. It also projects them to fewer channels first, which for as few as a small network
+    has are more.
+    """
+    many = max(1, int(CORESET * len(patches)))
+    pool = patches[torch.randperm(len(patches))[: POOL * many].to(patches.device)]
+    squares, kept = pool.square().sum(dim=1), [0]
+    nearest = torch.full_like(squares, torch.inf)  # squared distance to what is kept
+    while len(kept) < many:
+        last = kept[-1]
+        nearest = nearest.minimum(squares + squares[last] - 2 * pool @ pool[last])
+        nearest[last] = -torch.inf
+        kept.append(int(nearest.argmax()))
+    return pool[kept]
 
 
 def patchcore(trial: Trial, textures: Path) -> Peer:
     """Patches of the second and third stage, a coreset of them, the nearest neighbour."""
-    at = BACKBONES[trial.backbone].at
+    known = NETWORKS[trial.backbone]
     build = part_of_anomalib("models.image.patchcore.torch_model:PatchcoreModel")
-    network = build(layers=at[1:], backbone=imagenet_network(trial))
-    return MemoryBank(network, lambda: network.subsample_embedding(CORESET))
+    network = build(layers=known.at[1:], backbone=network_of(trial))
+
+    def close() -> None:
+        network.memory_bank = coreset(torch.vstack(network.embedding_store))
+        network.embedding_store.clear()
+
+    return MemoryBank(network, known, close)
 
 
 def padim(trial: Trial, textures: Path) -> Peer:
     """A Gaussian at each position, of channels drawn at random."""
-    backbone, known = imagenet_network(trial), BACKBONES[trial.backbone]
+    backbone, known = network_of(trial), NETWORKS[trial.backbone]
     drawn = min(trial.channels, sum(known.widths))
     build = part_of_anomalib("models.image.padim.torch_model:PadimModel")
     network = build(backbone=backbone, layers=list(known.at), n_features=drawn)
-    return MemoryBank(network, network.fit)
+    return MemoryBank(network, known, network.fit)
 
 
 def stfpm(trial: Trial, textures: Path) -> Peer:
     """A student from scratch beside a teacher of the same build."""
-    known = BACKBONES[trial.backbone]
+    known = NETWORKS[trial.backbone]
     network = part_of_anomalib("models.image.stfpm.torch_model:STFPMModel")(
-        layers=known.at, backbone=imagenet_network(trial)
+        layers=known.at, backbone=network_of(trial)
     )
     # anomalib takes a module for both sides, and would compare the teacher with itself.
     network.student_model = part_of_anomalib("models.components:TimmFeatureExtractor")(
-        known.build(weights=None), known.at, requires_grad=True
+        network_of(trial, weights=False), known.at, requires_grad=True
     )
-    return Distilled(network, part_of_anomalib("models.image.stfpm.loss:STFPMLoss")())
+    return Distilled(network, known, part_of_anomalib("models.image.stfpm.loss:STFPMLoss")())
 
 
 def rd4ad(trial: Trial, textures: Path) -> Peer:
     """A decoder that gives a ResNet's features back, through a bottleneck."""
-    place, at = "models.image.reverse_distillation", BACKBONES[trial.backbone].at
+    place, known = "models.image.reverse_distillation", NETWORKS[trial.backbone]
     mode = part_of_anomalib(f"{place}.anomaly_map:AnomalyMapGenerationMode").ADD
     network = part_of_anomalib(f"{place}.torch_model:ReverseDistillationModel")(
-        trial.backbone, (trial.size, trial.size), at, mode, pre_trained=False
+        trial.backbone, (trial.size, trial.size), known.at, mode, pre_trained=False
     )
     network.encoder = part_of_anomalib("models.components:TimmFeatureExtractor")(
-        imagenet_network(trial), at
+        network_of(trial), known.at
     )
-    return Distilled(network, part_of_anomalib(f"{place}.loss:ReverseDistillationLoss")())
+    return Distilled(network, known, part_of_anomalib(f"{place}.loss:ReverseDistillationLoss")())
 
 
 SYSTEMS = {"PatchCore": patchcore, "PaDiM": padim, "STFPM": stfpm, "RD4AD": rd4ad,
@@ -234,14 +279,14 @@ SYSTEMS = {"PatchCore": patchcore, "PaDiM": padim, "STFPM": stfpm, "RD4AD": rd4a
 def left_out(trial: Trial, systems: Iterable[str]) -> dict[str, str]:
     """The systems that do not run in a trial, and why."""
     found = {name: "not asked for" for name in SYSTEMS if name not in systems}
-    if BACKBONES[trial.backbone].at != RESNET:
+    if NETWORKS[trial.backbone].at != RESNET:
         found["RD4AD"] = f"its decoder mirrors a ResNet with weights, and {trial.backbone} is none"
     return found
 
 
 def refuse_trial(trial: Trial, systems: Iterable[str]) -> None:
     """Raise a PeersError for a system or backbone that is not known."""
-    for name, known in [(trial.backbone, BACKBONES), *((name, SYSTEMS) for name in systems)]:
+    for name, known in [(trial.backbone, NETWORKS), *((name, SYSTEMS) for name in systems)]:
         if name not in known:
             raise PeersError(f"{name!r} is not known here; choose one of {', '.join(known)}")
 
@@ -252,6 +297,7 @@ def measure_peers(trial: Trial, systems: Iterable[str], sets: DataFolder) -> dic
     Returns:
         "rows": by system a list with the metrics of each seed, and the rows without training.
         "own" is the image AUROC by the system's own score, the others go by its smoothed map;
+        "scores", "labels": the peaks of these maps, and which images are anomalous;
         "left_out": why the other systems are not there, absent when all are.
     Raises:
         PeersError: without anomalib or weights; DataError for data that is not there.
@@ -261,29 +307,35 @@ def measure_peers(trial: Trial, systems: Iterable[str], sets: DataFolder) -> dic
     train, test = (level(images, target) for images in (part.train.images, part.test.images))
     textures = sets.dtd if sets.has("dtd") else open_data().dtd
 
-    def measured(maps: np.ndarray) -> dict[str, float]:
-        found = evaluate(mfr_smooth(maps, *trial.smoothing), part.test, sigma=0)
-        return {key: float(f"{value:.6g}") for key, value in found.items()}  # as `keep` rounds
+    rows: dict[str, list] = {}
+    scores: dict[str, list] = {}
+
+    def measure(name: str, maps: np.ndarray, **more: float) -> None:
+        smooth = mfr_smooth(maps, *trial.smoothing)
+        found = evaluate(smooth, part.test, sigma=0) | more
+        rows.setdefault(name, []).append({key: rounded(value) for key, value in found.items()})
+        scores.setdefault(name, []).append([rounded(value) for value in peak(smooth)])
 
     inside = np.stack([silhouette(image.numpy()) for image in part.test.images])
-    rows = {
-        "trivial: pixel deviation": [measured(PixelDeviation().fit(train).maps(test))],
-        "trivial: silhouette": [measured(inside.astype(np.float32))],
-    }
-    missing = left_out(trial, systems)
+    measure("trivial: pixel deviation", PixelDeviation().fit(train).maps(test))
+    measure("trivial: silhouette", inside.astype(np.float32))
+    missing, labels = left_out(trial, systems), part.test.labels.numpy()
     for name in [name for name in SYSTEMS if name not in missing]:
         for seed in trial.seeds:
             seen = collect(trained_peer(name, trial, textures, train, seed), test)
-            own = auroc(seen["S_o"], part.test.labels.numpy())
-            found = measured(seen["map_o"]) | {"own": float(f"{own:.6g}")}
-            rows.setdefault(name, []).append(found)
-    return {"rows": rows} | ({"left_out": missing} if missing else {})
+            measure(name, seen["map_o"], own=auroc(seen["S_o"], labels))
+    found = {"rows": rows, "scores": scores, "labels": labels.tolist()}
+    return found | ({"left_out": missing} if missing else {})
+
+
+def rounded(value: float) -> float:
+    """Six digits, as `keep` has them."""
+    return float(f"{value:.6g}")
 
 
 def trained_peer(name: str, trial: Trial, textures: Path, train: Tensor, seed: int) -> Peer:
     """A system that has learnt from uint8 (N, 3, H, W), all its chance drawn from `seed`."""
     torch.manual_seed(seed)
-    np.random.seed(seed)  # PatchCore's coreset is projected by NumPy's global generator
     peer = SYSTEMS[name](trial, textures)
     if isinstance(peer, MemoryBank):
         peer.learn(train)
@@ -294,11 +346,16 @@ def trained_peer(name: str, trial: Trial, textures: Path, train: Tensor, seed: i
     return peer
 
 
-def compare_peers(trial: Trial, systems: Sequence[str], data: str, keep: bool) -> dict[str, Any]:
-    """What `fmabs-lite peers` does: see `measure_peers`; `keep` also writes the record.
+def compare_peers(
+    trial: Trial, categories: Sequence[str], systems: Sequence[str], data: str, keep: bool
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What `fmabs-lite peers` does: each category, and what `measure_peers` finds there.
+
+    With `keep`, a category is a cell of the record, written as soon as it is there.
 
     Raises:
         PeersError: also for a name that is not known, or a record of fewer than three seeds.
+        DataError: for a category that is not there.
     """
     systems = systems or list(SYSTEMS)
     refuse_trial(trial, systems)
@@ -306,26 +363,41 @@ def compare_peers(trial: Trial, systems: Sequence[str], data: str, keep: bool) -
     if keep and len(set(trial.seeds)) < 3:
         raise PeersError("a record rests on three seeds or more: give --seed three times, or none")
     torch.set_num_threads(threads_of(PROFILE))
-    sets, start = open_data(data), time.monotonic()
-    weights = trial.weights or find_weights(trial.backbone, sets.root) or ""
-    trial = replace(trial, weights=str(weights))
-    results = measure_peers(trial, systems, sets)
-    if keep:
-        used = ["mvtec", "dtd"] if "DRAEM" in results["rows"] and sets.has("dtd") else ["mvtec"]
-        sums = {k: "drawn" if sets.drawn else checksum(getattr(sets, k)) for k in used}
-        provenance = provenance_of(trial, sums, round(time.monotonic() - start, 1))
-        target = records.book_path("records") / f"peers.{PROFILE}.json"
-        records.write_record(target, provenance, results)
-    return results
+    sets = open_data(data)
+    trial = replace(trial, weights=weights_of(trial, sets.root))
+    for category in categories:
+        MVTecAD(sets.mvtec, category)  # one that is missing is told before the others take time
+    for category in categories:
+        start, one = time.monotonic(), replace(trial, category=category)
+        results = measure_peers(one, systems, sets)
+        if keep:
+            with_dtd = "DRAEM" in results["rows"] and sets.has("dtd")
+            used = ["mvtec", "dtd"] if with_dtd else ["mvtec"]
+            sums = {k: "drawn" if sets.drawn else checksum(getattr(sets, k)) for k in used}
+            provenance = provenance_of(one, sums, round(time.monotonic() - start, 1))
+            target = records.book_path("records") / f"peers.{PROFILE}.json"
+            cell = {"provenance": provenance, "results": results}
+            order = [provenance["parameters"] | {"category": name} for name in CATEGORIES]
+            records.write_cells(target, "peers", PROFILE, [cell], order)
+        yield category, results
+
+
+def weights_of(trial: Trial, root: Path) -> str:
+    """The file of a trial's weights, "" for torchvision's download; PeersError without any."""
+    try:
+        return str(locate(trial.backbone, trial.weights or root) or "")
+    except (ValueError, RuntimeError) as error:
+        raise PeersError(str(error)) from error
 
 
 def provenance_of(trial: Trial, data: dict[str, str], seconds: float) -> dict[str, Any]:
-    """A record's provenance, as the runner writes it for a chapter; `data` holds checksums."""
+    """A cell's provenance, as the runner writes it for a chapter; `data` holds checksums."""
     sigma, window = trial.smoothing
     weights = Path(trial.weights).name or "IMAGENET1K_V1"
     used = records.computed_with()
     settings = {"weights": weights, "seeds": list(trial.seeds), "sigma": sigma, "window": window,
-                "coreset": CORESET, "channels": trial.channels, "rates": RATES}  # fmt: skip
+                "coreset": CORESET, "pool": POOL, "channels": trial.channels,
+                "rates": RATES}  # fmt: skip
     return {
         "chapter": "peers",
         "profile": PROFILE,

@@ -54,7 +54,8 @@ def test_a_wheel_holds_the_package_and_what_it_reads_of_the_book(site):
     assert named <= set(scripts)
     assert (site / "fmabs_lite/lesson/live/paint.css").exists()
     book, inside = ROOT / "book", site / "fmabs_lite" / "_book"
-    assert contents(inside / "records", "*.json") == contents(book / "records", "*.json") != {}
+    for folder in ("records", "cells"):
+        assert contents(inside / folder, "*.json") == contents(book / folder, "*.json") != {}
     read = re.compile(r'\bbook_(?:yaml|path)\("([\w.]+)"\)')
     named = {name for code in package.values() for name in read.findall(code.decode())}
     assert {"records", "paper_tables.yml", "ledger.yml", "open_questions.yml"} <= named

@@ -112,7 +112,7 @@ def check_profiles(repo: Path) -> list[str]:
 def check_records(repo: Path) -> list[str]:
     """Committed records are as their runs left them, hold results, and rest on three seeds.
 
-    Those in `book/cells` wait for more seeds, and no chapter reads them.
+    Those in `book/cells` wait for more seeds. Only chapter 18 reads them, and tells their number.
     """
     from fmabs_lite.lesson.records import RESTORE, RecordError, as_record, read_json, record_fault
 
