@@ -212,6 +212,7 @@ def decode_video(path: Path, grey: bool) -> Iterator[np.ndarray]:
     Raises DataError, at the end, where fewer could be decoded than the file states.
     """
     _check_length(path)
+    colours = cv2.COLOR_BGR2GRAY if grey else cv2.COLOR_BGR2RGB
     video = cv2.VideoCapture(str(path))
     stated = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     try:
@@ -221,7 +222,7 @@ def decode_video(path: Path, grey: bool) -> Iterator[np.ndarray]:
             if not more:
                 break
             count += 1
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) if grey else frame[..., ::-1]
+            yield cv2.cvtColor(frame, colours)
     finally:
         video.release()
     if not count:

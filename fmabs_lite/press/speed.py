@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fmabs_lite.lesson.plots import PALETTE
 from fmabs_lite.lesson.records import read_json
 
 STORED = "speed.json"  # in the folder book
-SPEED = "% speed"  # the line of book/running.md in whose place the tables stand
+SPEED, SCALE = "% speed", "% scale"  # the lines of book/running.md that give way
 RATE = "a second"  # what a goal is compared with where it is a number of units a second
 
 
 def with_speed(page: str, repo: Path) -> str:
-    """The page, with the tables that were measured last in the place of "% speed"."""
+    """The page, with what was measured last in the places of "% speed" and "% scale"."""
     path = repo / "book" / STORED
     if not path.exists():
-        return page.replace(SPEED, "Nothing was measured.")
-    return page.replace(SPEED, tables(read_json(path)))
+        return page.replace(SPEED, "Nothing was measured.").replace(SCALE, "Nothing was measured.")
+    found = read_json(path)
+    return page.replace(SPEED, tables(found)).replace(SCALE, curves(found))
 
 
 def tables(found: Mapping[str, Any]) -> str:
@@ -80,3 +85,73 @@ def short(number: float) -> str:
     if number >= 100:
         return f"{number:,.0f}"
     return f"{number:.{1 if number >= 10 else 2 if number >= 1 else 3}f}"
+
+
+# --- how time and memory grow
+
+
+def curves(found: Mapping[str, Any]) -> str:
+    """As Markdown: a heading, a sentence and log–log plots for everything that grows."""
+    return "\n\n".join(
+        f"### {one['title']}\n\n{one['what']} {told_growth(one)}\n\n"
+        f"```{{raw}} html\n{plots(one)}\n```"
+        for one in found["growths"]
+    )
+
+
+def told_growth(one: Mapping[str, Any]) -> str:
+    """First and last point in words; the alt text of the plots is made of it, too."""
+    last = [f"{short(one['seconds'][-1])} s"]
+    first = [f"{short(one['seconds'][0])} s"]
+    if "bytes" in one:
+        first.append(size(one["bytes"][0]))
+        last.append(size(one["bytes"][-1]))
+    counts, x = one["counts"], one["x"]
+    said = f"{' and '.join(first)} for {counts[0]:,} {x}, {' and '.join(last)} for {counts[-1]:,}."
+    if one.get("most"):
+        reached = "reached" if max(one["bytes"]) <= one["most"] else "missed"
+        said += f" Goal: no more than {size(one['most'])}, **{reached}**."
+    return said
+
+
+def size(count: int) -> str:
+    """Bytes in the largest unit of which there is at least one."""
+    power = min(3, max(0, (count.bit_length() - 1) // 10))
+    return f"{short(count / 1024**power)} {('bytes', 'KiB', 'MiB', 'GiB')[power]}"
+
+
+def plots(one: Mapping[str, Any]) -> str:
+    """Seconds and memory against the count, both axes logarithmic, as SVG in the text's colour."""
+    import matplotlib.pyplot as plt
+
+    kinds = [("seconds", "s", 1, "teacher")]
+    if "bytes" in one:
+        kinds.append(("memory", "MiB", 2**20, "hybrid"))
+    ink = "#010203"  # becomes the colour of the text around the picture, light or dark
+    style = {"svg.fonttype": "none", "svg.hashsalt": one["title"], "font.size": 11,
+             "text.color": ink, "axes.edgecolor": ink, "axes.labelcolor": ink,
+             "xtick.color": ink, "ytick.color": ink,
+             "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
+    with plt.rc_context(style):
+        figure, axes = plt.subplots(1, 2, figsize=(7, 2.6), constrained_layout=True)
+        for axis, (name, unit, per, colour) in zip(axes, kinds, strict=False):
+            values = [value / per for value in one["bytes" if name == "memory" else "seconds"]]
+            axis.loglog(one["counts"], values, "o-", color=PALETTE[colour])
+            if name == "memory" and one.get("most"):
+                axis.axhline(one["most"] / per, color=ink, ls="--", lw=1)
+            low, high = min(values), max(values)
+            if high < 10 * low:  # a decade at least, or noise would look like growth
+                axis.set_ylim(low / 4, high * 4)
+            axis.set(xlabel=one["x"], ylabel=f"{name} ({unit})")
+        for axis in axes[len(kinds) :]:
+            axis.remove()
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+        plt.close(figure)
+    alt = escape(f"{one['title']}, log–log. {told_growth(one).replace('**', '')}")
+    svg = file.getvalue()[file.getvalue().index("<svg") :].replace(ink, "currentColor")
+    svg = re.sub(
+        r' (width|height)="[^"]*pt"| *<metadata>.*?</metadata>\n', "", svg, flags=re.DOTALL
+    )
+    shape = "display: block; width: 100%; max-width: 40rem; height: auto"
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{alt}" style="{shape}" ', 1)

@@ -1,6 +1,6 @@
 """Measure everything that is compared, and write book/speed.json for the book's last page.
 
-    python tests/benchmarks/run.py [draem pair reading metrics boosted video] [--rounds 9]
+    python tests/benchmarks/run.py [draem pair reading metrics boosted video scale] [--rounds 9]
 
 All rows of a comparison take turns in every round. Times are those of one thread on the processor,
 without its waiting for others; the ratio is taken round by round. Data sets are the real ones in
@@ -23,6 +23,7 @@ from fmabs_lite.lesson.records import device, read_json, versions, write_json
 from fmabs_lite.press.speed import STORED, table
 
 PARTS = ("draem", "pair", "reading", "metrics", "boosted", "video")
+SCALE = "scale"  # how time and memory grow: curves, and no comparisons
 BOOK = Path(__file__).parents[2] / "book"
 
 
@@ -52,18 +53,24 @@ def ground(rounds: int) -> dict:
 
 def main(target: Path = BOOK / STORED) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="all, if none is named")
+    parser.add_argument(
+        "parts", nargs="*", choices=[[], *PARTS, SCALE], help="all, if none is named"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--tiny", action="store_true", help="only to see whether it runs")
     parser.add_argument("--into", type=Path, default=target)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    parts = asked.parts or PARTS
-    kept = read_json(asked.into)["comparisons"] if asked.into.exists() else []
-    rows = [row for part in parts for row in measured(part, asked.rounds, asked.tiny)]
-    rows += [row for row in kept if row["part"] not in parts]
-    rows.sort(key=lambda row: PARTS.index(row["part"]))
-    write_json(asked.into, ground(asked.rounds) | {"comparisons": rows})
+    asked.parts = asked.parts or [*PARTS, SCALE]
+    found = read_json(asked.into) if asked.into.exists() else {"comparisons": [], "growths": []}
+    for part in asked.parts:
+        if part == SCALE:
+            found["growths"] = list(import_module(f"bench_{SCALE}").growths(asked.tiny))
+        else:
+            others = [row for row in found["comparisons"] if row["part"] != part]
+            found["comparisons"] = others + measured(part, asked.rounds, asked.tiny)
+            found["comparisons"].sort(key=lambda row: PARTS.index(row["part"]))
+        write_json(asked.into, found | ground(asked.rounds))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,31 @@ from pathlib import Path
 
 import pytest
 
-from fmabs_lite.press.speed import SPEED, short, table, tables, times, with_speed
+from fmabs_lite.press.speed import (
+    SCALE,
+    SPEED,
+    curves,
+    plots,
+    short,
+    size,
+    table,
+    tables,
+    times,
+    told_growth,
+    with_speed,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE = {
     "title": "Reading", "what": "Pictures.", "unit": "picture", "many": 4, "against": "theirs",
     "goals": {"ours": 3, "ours, again": 2}, "why": "It is hard.",
     "seconds": {"ours": [1.0, 2.0, 4.0], "ours, again": [1.0, 1.0, 1.0], "theirs": [2.0, 5.0, 8.0]},
+}  # fmt: skip
+
+
+GROWTH = {
+    "title": "A longer video", "what": "Frames.", "x": "frames", "most": 2**30,
+    "counts": [10, 1000], "seconds": [0.5, 20.0], "bytes": [3 * 2**20, 2**31],
 }  # fmt: skip
 
 
@@ -65,17 +83,39 @@ def test_the_page_tells_what_was_measured_last(tmp_path):
     (tmp_path / "book").mkdir()
     assert with_speed(f"a\n{SPEED}\nb", tmp_path) == "a\nNothing was measured.\nb"
     found = {"rounds": 3, "device": "cpu", "machine": "Linux, 2 cores",
-             "versions": {"torch": "2.9"}, "comparisons": [ONE]}  # fmt: skip
+             "versions": {"torch": "2.9"}, "comparisons": [ONE], "growths": [GROWTH]}  # fmt: skip
     (tmp_path / "book" / "speed.json").write_text(json.dumps(found))
-    page = with_speed(f"a\n{SPEED}\nb", tmp_path)
-    assert page == f"a\n{tables(found)}\nb" and "### Reading" in page
+    page = with_speed(f"a\n{SPEED}\nb\n{SCALE}", tmp_path)
+    assert page == f"a\n{tables(found)}\nb\n{curves(found)}" and "### Reading" in page
     assert "Linux, 2 cores" in page and "torch 2.9" in page and "anomalib was not" in page
     assert "was not" not in tables(found | {"versions": {"anomalib": "2.7.0"}})
 
 
 def test_the_committed_measurements_are_told():
-    page = with_speed(SPEED, ROOT)
-    assert page.count("\n### ") >= 9 and "nan" not in page and "inf" not in page
+    page = with_speed(f"{SPEED}\n\n{SCALE}", ROOT)
+    assert page.count("\n### ") >= 14 and page.count("<svg role") == 5
+    assert "nan" not in page and "inf" not in page
+
+
+def test_growth_is_told_in_words_and_the_picture_has_them_too():
+    words = "0.500 s and 3.00 MiB for 10 frames, 20.0 s and 2.00 GiB for 1,000."
+    assert told_growth(GROWTH) == f"{words} Goal: no more than 1.00 GiB, **missed**."
+    assert "**reached**" in told_growth(GROWTH | {"most": 2**31})
+    svg = plots(GROWTH)
+    assert svg.startswith('<svg role="img" aria-label="A longer video, log–log. ' + words)
+    assert "#010203" not in svg and "currentColor" in svg and "memory (MiB)" in svg
+    assert svg == plots(GROWTH)  # the build tells by it whether the page changed
+    only = {key: value for key, value in GROWTH.items() if key not in ("bytes", "most")}
+    assert told_growth(only) == "0.500 s for 10 frames, 20.0 s for 1,000."
+    assert "memory" not in plots(only)
+
+
+@pytest.mark.parametrize(
+    "count, text", [(0, "0.000 bytes"), (1023, "1,023 bytes"), (1024, "1.00 KiB"),
+                    (5 * 2**40, "5,120 GiB")]
+)  # fmt: skip
+def test_bytes_have_the_largest_unit_that_fits(count, text):
+    assert size(count) == text
 
 
 @pytest.mark.slow
@@ -94,6 +134,7 @@ def test_the_command_measures_everything_with_one_round(tmp_path):
     found = json.loads(target.read_text())
     parts = {one["part"] for one in found["comparisons"]}
     assert parts == {"draem", "pair", "reading", "metrics", "boosted", "video"}
+    assert [len(one["counts"]) for one in found["growths"]] == [2] * 5
     rows = [row for one in found["comparisons"] for row in one["seconds"].values()]
     assert all(len(row) == 1 and row[0] >= 0 for row in rows)
     assert not any("anomalib" in one["seconds"] for one in found["comparisons"])
