@@ -29,7 +29,7 @@ def with_speed(page: str, repo: Path) -> str:
 
 
 def tables(found: Mapping[str, Any]) -> str:
-    """As Markdown: a heading, a sentence and a table for each comparison, and what it ran on."""
+    """As Markdown: what it ran on, then a sentence and a table for each comparison."""
     told = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     ground = f"Measured on {found['machine']}, one thread, on {found['device']}. {told}."
     if "anomalib" not in found["versions"]:
@@ -56,7 +56,7 @@ def table(one: Mapping[str, Any]) -> str:
     told = [told_goal(one, row, goal) for row, goal in one["goals"].items()]
     if any("missed" in goal for goal in told) and one["why"]:
         told.append(one["why"])
-    return "\n\n".join([f"### {one['title']}", one["what"], "\n".join(lines),
+    return "\n\n".join([f"**{one['title']}.** {one['what']}", "\n".join(lines),
                         " ".join(after + [goal for goal in told if goal])])  # fmt: skip
 
 
@@ -91,23 +91,21 @@ def short(number: float) -> str:
 
 
 def curves(found: Mapping[str, Any]) -> str:
-    """As Markdown: a heading, a sentence and log–log plots for everything that grows."""
+    """As Markdown: a sentence and log–log plots for everything that grows."""
     return "\n\n".join(
-        f"### {one['title']}\n\n{one['what']} {told_growth(one)}\n\n"
+        f"**{one['title']}.** {one['what']} {told_growth(one)}\n\n"
         f"```{{raw}} html\n{plots(one)}\n```"
         for one in found["growths"]
     )
 
 
 def told_growth(one: Mapping[str, Any]) -> str:
-    """First and last point in words; the alt text of the plots is made of it, too."""
-    last = [f"{short(one['seconds'][-1])} s"]
-    first = [f"{short(one['seconds'][0])} s"]
+    """First and last point in words."""
+    ends = [f"{short(one['seconds'][k])} s" for k in (0, -1)]
     if "bytes" in one:
-        first.append(size(one["bytes"][0]))
-        last.append(size(one["bytes"][-1]))
-    counts, x = one["counts"], one["x"]
-    said = f"{' and '.join(first)} for {counts[0]:,} {x}, {' and '.join(last)} for {counts[-1]:,}."
+        ends = [f"{end} and {size(one['bytes'][k])}" for end, k in zip(ends, (0, -1), strict=True)]
+    first, last = one["counts"][0], one["counts"][-1]
+    said = f"{ends[0]} for {first:,} {one['x']}, {ends[1]} for {last:,}."
     if one.get("most"):
         reached = "reached" if max(one["bytes"]) <= one["most"] else "missed"
         said += f" Goal: no more than {size(one['most'])}, **{reached}**."
@@ -121,37 +119,44 @@ def size(count: int) -> str:
 
 
 def plots(one: Mapping[str, Any]) -> str:
-    """Seconds and memory against the count, both axes logarithmic, as SVG in the text's colour."""
+    """Seconds, and memory where it was counted, against the count: pictures that may wrap."""
+    panels = [plot(one, "time", "s", one["seconds"], "teacher")]
+    if "bytes" in one:
+        most = one["most"] / 2**20 if one.get("most") else None
+        mib = [count / 2**20 for count in one["bytes"]]
+        panels.append(plot(one, "memory", "MiB", mib, "hybrid", most))
+    return f'<div style="display: flex; flex-wrap: wrap; gap: 1rem">{"".join(panels)}</div>'
+
+
+def plot(
+    one: Mapping[str, Any], name: str, unit: str, values: Sequence[float], role: str,
+    most: float | None = None,
+) -> str:  # fmt: skip
+    """One curve on two logarithmic axes, as SVG in the colour of the text, light or dark."""
     import matplotlib.pyplot as plt
 
-    kinds = [("seconds", "s", 1, "teacher")]
-    if "bytes" in one:
-        kinds.append(("memory", "MiB", 2**20, "hybrid"))
-    ink = "#010203"  # becomes the colour of the text around the picture, light or dark
-    style = {"svg.fonttype": "none", "svg.hashsalt": one["title"], "font.size": 11,
-             "text.color": ink, "axes.edgecolor": ink, "axes.labelcolor": ink,
-             "xtick.color": ink, "ytick.color": ink,
-             "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
+    ink = "#010203"  # gives way to the colour of the text
+    inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    style = {"svg.fonttype": "none", "svg.hashsalt": one["title"] + name, "font.size": 11,
+             "axes.spines.top": False, "axes.spines.right": False,
+             **dict.fromkeys(inked, ink)}  # fmt: skip
     with plt.rc_context(style):
-        figure, axes = plt.subplots(1, 2, figsize=(7, 2.6), constrained_layout=True)
-        for axis, (name, unit, per, colour) in zip(axes, kinds, strict=False):
-            values = [value / per for value in one["bytes" if name == "memory" else "seconds"]]
-            axis.loglog(one["counts"], values, "o-", color=PALETTE[colour])
-            if name == "memory" and one.get("most"):
-                axis.axhline(one["most"] / per, color=ink, ls="--", lw=1)
-            low, high = min(values), max(values)
-            if high < 10 * low:  # a decade at least, or noise would look like growth
-                axis.set_ylim(low / 4, high * 4)
-            axis.set(xlabel=one["x"], ylabel=f"{name} ({unit})")
-        for axis in axes[len(kinds) :]:
-            axis.remove()
+        figure, axis = plt.subplots(figsize=(3.6, 2.6), constrained_layout=True)
+        axis.loglog(one["counts"], values, "o-", color=PALETTE[role])
+        if most:
+            axis.axhline(most, color=ink, ls="--", lw=1)
+        if max(values) < 10 * min(values):  # a decade at least, or noise would look like growth
+            axis.set_ylim(min(values) / 4, max(values) * 4)
+        axis.set(xlabel=one["x"], ylabel=f"{name} ({unit})")
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
         plt.close(figure)
-    alt = escape(f"{one['title']}, log–log. {told_growth(one).replace('**', '')}")
+    points = zip(one["counts"], values, strict=True)
+    told = ", ".join(f"{short(value)} {unit} for {count:,}" for count, value in points)
+    alt = escape(f"{one['title']}: {name} against {one['x']}, both logarithmic: {told}.")
     svg = file.getvalue()[file.getvalue().index("<svg") :].replace(ink, "currentColor")
     svg = re.sub(
         r' (width|height)="[^"]*pt"| *<metadata>.*?</metadata>\n', "", svg, flags=re.DOTALL
     )
-    shape = "display: block; width: 100%; max-width: 40rem; height: auto"
+    shape = "width: 100%; max-width: 21rem; height: auto"
     return svg.replace("<svg ", f'<svg role="img" aria-label="{alt}" style="{shape}" ', 1)
