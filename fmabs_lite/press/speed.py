@@ -125,7 +125,8 @@ def plots(one: Mapping[str, Any]) -> str:
         most = one["most"] / 2**20 if one.get("most") else None
         mib = [count / 2**20 for count in one["bytes"]]
         panels.append(plot(one, "memory", "MiB", mib, "hybrid", most))
-    return f'<div style="display: flex; flex-wrap: wrap; gap: 1rem">{"".join(panels)}</div>'
+    wraps = "display: flex; flex-wrap: wrap; gap: 1rem; margin-bottom: 1.5rem"
+    return f'<div style="{wraps}">{"".join(panels)}</div>'
 
 
 def plot(
@@ -155,8 +156,7 @@ def plot(
     told = ", ".join(f"{short(value)} {unit} for {count:,}" for count, value in points)
     alt = escape(f"{one['title']}: {name} against {one['x']}, both logarithmic: {told}.")
     svg = file.getvalue()[file.getvalue().index("<svg") :].replace(ink, "currentColor")
-    svg = re.sub(
-        r' (width|height)="[^"]*pt"| *<metadata>.*?</metadata>\n', "", svg, flags=re.DOTALL
-    )
-    shape = "width: 100%; max-width: 21rem; height: auto"
+    extra = r' (width|height)="[^"]*pt"| *<metadata>.*?</metadata>\n'
+    svg = re.sub(extra, "", svg, flags=re.DOTALL)
+    shape = "flex: 1 1 17rem; max-width: 21rem; height: auto"
     return svg.replace("<svg ", f'<svg role="img" aria-label="{alt}" style="{shape}" ', 1)
