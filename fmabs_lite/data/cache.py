@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from fmabs_lite.data.folder import beside, cache_dir, keeping
+from fmabs_lite.data.folder import DataError, beside, cache_dir, keeping
 
 
 def cached(
@@ -18,7 +18,8 @@ def cached(
 
     `make` gives the array, or its rows one after the other and at least one; of rows, one is in
     memory at a time. `what` names the array and its settings. A source that changes in name, size
-    or time, or a cache file that cannot be opened in full, has the array made again.
+    or time, or a cache file that cannot be opened in full, has the array made again. Raises
+    DataError for a source that is not there.
     """
     path = cache_dir() / "frames" / f"{_key(sources, what)}.npy"
     if path.exists():
@@ -39,7 +40,13 @@ def cached(
 def _key(sources: Sequence[Path], what: str) -> str:
     parts = [what]
     for source in sources:
-        stat = source.stat()
+        try:
+            stat = source.stat()
+        except OSError as error:  # a link that leads nowhere is listed like a file
+            raise DataError(
+                f"{source} cannot be read: {error.strerror}. Check that it is there and yours to "
+                "read."
+            ) from error
         parts.append(f"{os.path.abspath(source)} {stat.st_size} {stat.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 

@@ -299,3 +299,9 @@ def test_what_is_refused_is_not_kept_and_what_is_lost_is_told_from_the_cache_too
         with pytest.raises(DataError, match="bent/000.png cannot be read"):
             _ = MVTecAD(root, "bolt", size=20).test
     assert len(list((cache_dir() / "frames").iterdir())) == 1
+
+
+def test_a_link_that_leads_nowhere_is_named(root):
+    (root / "bolt/train/good/007.png").symlink_to(root / "gone.png")
+    with pytest.raises(DataError, match="007.png cannot be read: No such file"):
+        _ = MVTecAD(root, "bolt", size=20).train
