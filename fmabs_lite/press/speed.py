@@ -41,7 +41,7 @@ def table(one: Mapping[str, Any]) -> str:
     """One comparison: a line for each row, then its goals."""
     took, against = one["seconds"], one["against"]
     known = against in took
-    head = f"| | ms for each {one['unit']} | {one['unit']}s a second |"
+    head = f"| what ran | ms for each {one['unit']} | {one['unit']}s a second |"
     lines = [f"{head} beside {against} |" if known else head, "|---|---:|---:|" + "---|" * known]
     for name, row in took.items():
         each = float(np.median(row)) / one["many"]
@@ -146,8 +146,10 @@ def plot(
         axis.loglog(one["counts"], values, "o-", color=PALETTE[role])
         if most:
             axis.axhline(most, color=ink, ls="--", lw=1)
-        if max(values) < 10 * min(values):  # a decade at least, or noise would look like growth
-            axis.set_ylim(min(values) / 4, max(values) * 4)
+        low, high = min(values), max([*values, most or 0])
+        if high < 10 * low:  # a decade at least, or noise would look like growth
+            axis.set_ylim(low / 4, high * 4)
+        axis.yaxis.set_minor_formatter("")  # powers of ten are enough
         axis.set(xlabel=one["x"], ylabel=f"{name} ({unit})")
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})

@@ -23,8 +23,8 @@ except ImportError:
 LAID, HALF = "ours, channels_last", "ours, channels_last, bf16"
 WHY = (
     "Both sides spend most of the time in the same convolutions of the same library, which no code "
-    "around them makes faster; ours has the layout that suits them. A processor without matrix "
-    "units for bf16 loses by it, and `precision='auto'` stays with fp32 there."
+    "around them makes faster. A processor without matrix units for bf16 loses by it, and "
+    "`precision='auto'` stays with fp32 there."
 )
 GOALS = {LAID: 1.3, HALF: 2}
 

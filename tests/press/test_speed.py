@@ -49,7 +49,7 @@ def test_ratios_are_taken_within_each_round():
 
 def test_a_table_has_times_rates_ratios_and_what_became_of_goals():
     page = table(ONE)
-    assert "| | ms for each picture | pictures a second | beside theirs |" in page
+    assert "| what ran | ms for each picture | pictures a second | beside theirs |" in page
     assert "| ours | 500 | 2.00 | 2.00 (2.00 to 2.25) |" in page
     assert "| theirs | 1,250 | 0.800 | 1 |" in page and "Medians of 3 rounds." in page
     assert "Goal for *ours*: 3 times, **missed**." in page
