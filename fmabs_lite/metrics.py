@@ -11,11 +11,14 @@ each of them stands against the normal ones:
 So it is enough to sort the normal scores once and to look every anomalous one up among them.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
+
+PORTION = 2**26  # scores of which the normal ones are sorted together
 
 
 class Standing(NamedTuple):
@@ -34,17 +37,30 @@ def standing(scores: np.ndarray, labels: np.ndarray) -> Standing:
 
     ``scores`` and the boolean ``labels`` have the same shape, any shape.
     """
-    normal = np.sort(scores[~labels])
     anomalous = scores[labels]
     order = np.argsort(anomalous)
     ranked = anomalous[order]  # sorted queries make the binary search several times faster
-    above = np.empty_like(order)
-    at_least = np.empty_like(order)
-    hits = np.empty_like(order)
-    above[order] = len(normal) - np.searchsorted(normal, ranked, side="right")
-    at_least[order] = len(normal) - np.searchsorted(normal, ranked, side="left")
+    above, level, hits = (np.zeros_like(order) for _ in range(3))
     hits[order] = len(ranked) - np.searchsorted(ranked, ranked, side="left")
-    return Standing(above, at_least - above, hits, len(normal))
+    count = 0
+    for normal in sorted_normals(scores, labels):
+        up_to = np.searchsorted(normal, ranked, side="right")
+        above[order] += len(normal) - up_to
+        level[order] += up_to - np.searchsorted(normal, ranked, side="left")
+        count += len(normal)
+    return Standing(above, level, hits, count)
+
+
+def sorted_normals(scores: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
+    """The normal scores, in portions that are sorted each by itself: what they count adds up.
+
+    So of maps in a memory map, one portion is in memory at a time.
+    """
+    rows = max(1, PORTION * len(scores) // scores.size)
+    for start in range(0, len(scores), rows):
+        normal = scores[start : start + rows][~labels[start : start + rows]]
+        normal.sort()
+        yield normal
 
 
 def share_beaten(s: Standing) -> float:
@@ -64,7 +80,7 @@ def region_weights(masks: np.ndarray) -> np.ndarray:
     ``masks``: boolean ``(N, H, W)``. Pixels that touch at a corner are connected (8 neighbours).
     """
     weights, regions = [], 0
-    for mask in masks[masks.any(axis=(1, 2))]:
+    for mask in filter(np.any, masks):
         crop = mask[ndimage.find_objects(mask.astype(int))[0]]  # smaller is faster
         region, count = ndimage.label(crop, structure=np.ones((3, 3)))
         size = np.bincount(region.ravel())
@@ -153,8 +169,8 @@ def _checked(scores_name: str, scores: ArrayLike, labels_name: str, labels: Arra
         raise ValueError(
             f"{scores_name} and {labels_name} are empty; check that the test set was found and read"
         )
-    nan = np.isnan(scores)
-    if nan.any():
+    if np.isnan(scores.min()):  # the smallest of all is NaN if any is
+        nan = np.isnan(scores)
         first = tuple(int(i) for i in np.argwhere(nan)[0])
         raise ValueError(
             f"{scores_name} holds {nan.sum()} NaN, the first at index {first}; "

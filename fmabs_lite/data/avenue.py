@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fmabs_lite.data.cache import cached
 from fmabs_lite.data.clips import (
     Clip,
-    cached,
     find_beside,
     find_clips,
     find_folder,

@@ -1,7 +1,5 @@
-"""Videos as clips of decoded frames, cached as memory maps, and windows over them (chapter 01)."""
+"""Videos as clips of decoded frames, kept in the cache, and windows over them (chapter 01)."""
 
-import hashlib
-import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fmabs_lite.data.cache import cached
 from fmabs_lite.data.files import (
     each,
     frame_files,
@@ -23,7 +22,7 @@ from fmabs_lite.data.files import (
     read_image,
     resize,
 )
-from fmabs_lite.data.folder import DataError, beside, cache_dir, keeping, listing
+from fmabs_lite.data.folder import DataError, listing
 from fmabs_lite.data.masks import shrink_masks, tell_lost
 
 Key = TypeVar("Key", int, tuple[int, int])
@@ -175,9 +174,10 @@ def load_frames(source: Path, size: tuple[int, int], grey: bool) -> np.memmap:
         files = [source]
         images = decode_video(source, grey)
 
-    def make() -> np.ndarray:
-        frames = np.stack([resize(image, size) for image in images])
-        return frames[:, None] if grey else np.moveaxis(frames, 3, 1)
+    def make() -> Iterator[np.ndarray]:
+        for image in images:
+            frame = resize(image, size)
+            yield frame[None] if grey else frame.transpose(2, 0, 1)
 
     return cached(files, f"frames {tuple(size)} grey={grey}", make)
 
@@ -212,6 +212,7 @@ def decode_video(path: Path, grey: bool) -> Iterator[np.ndarray]:
     Raises DataError, at the end, where fewer could be decoded than the file states.
     """
     _check_length(path)
+    colours = cv2.COLOR_BGR2GRAY if grey else cv2.COLOR_BGR2RGB
     video = cv2.VideoCapture(str(path))
     stated = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     try:
@@ -221,7 +222,7 @@ def decode_video(path: Path, grey: bool) -> Iterator[np.ndarray]:
             if not more:
                 break
             count += 1
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) if grey else frame[..., ::-1]
+            yield cv2.cvtColor(frame, colours)
     finally:
         video.release()
     if not count:
@@ -236,24 +237,6 @@ def decode_video(path: Path, grey: bool) -> Iterator[np.ndarray]:
         )
 
 
-def cached(sources: Sequence[Path], what: str, make: Callable[[], np.ndarray]) -> np.memmap:
-    """The array that `make()` derives from the files `sources`, made once and kept on disk.
-
-    `what` names the array and its settings. A source that changes in name, size or time, or a
-    cache file that cannot be opened in full, has the array made again.
-    """
-    path = cache_dir() / "frames" / f"{_key(sources, what)}.npy"
-    if path.exists():
-        try:
-            return np.load(path, mmap_mode="r")
-        except (ValueError, OSError, EOFError):
-            pass  # damaged; made again below
-    array = make()
-    with keeping(f"{array.nbytes / 1e6:.0f} MB of decoded data", path):
-        _write(path, array)
-    return np.load(path, mmap_mode="r")
-
-
 def _check_length(path: Path) -> None:
     # An .avi states its length; OpenCV plays one that breaks off without a word.
     with path.open("rb") as file:
@@ -265,23 +248,3 @@ def _check_length(path: Path) -> None:
         raise DataError(
             f"{path} breaks off: it has {found} bytes and states {stated}. Download it again."
         )
-
-
-def _key(sources: Sequence[Path], what: str) -> str:
-    parts = [what]
-    for source in sources:
-        stat = source.stat()
-        parts.append(f"{os.path.abspath(source)} {stat.st_size} {stat.st_mtime_ns}")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-
-
-def _write(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = beside(path)
-    try:
-        with unfinished.open("xb") as file:
-            np.save(file, array)
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise

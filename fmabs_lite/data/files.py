@@ -121,7 +121,7 @@ def read_image(path: Path, grey: bool = False) -> np.ndarray:
             "read with 8 bits, 0 to 255. Divide all pictures of the set by the same number (10 "
             "bits in use: 4, 12 bits: 16, 16 bits: 256; from 0 to 1: 1/255) and save them as uint8."
         )
-    return image if grey else image[..., ::-1]
+    return image if grey else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # not a view: slow to copy
 
 
 def decoded(path: Path, *flags: int) -> np.ndarray:

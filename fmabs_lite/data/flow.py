@@ -1,5 +1,6 @@
 """Optical flow: where each pixel of a frame came from, as two more channels (chapter 15)."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import cv2
 import numpy as np
 import torch
 
-from fmabs_lite.data.clips import Clip, cached
+from fmabs_lite.data.cache import cached
+from fmabs_lite.data.clips import Clip
 
 METHODS = ("dis", "raft")
 LEVELS = 16  # of grey for one pixel of motion; ±8 pixels fit into a byte
@@ -34,14 +36,16 @@ def with_flow(clip: Clip, how: str = "dis", weights: Path | str | None = None) -
     frames = clip.frames
     find = dis if how == "dis" else raft(None if weights is None else str(weights))
 
-    def make() -> np.ndarray:
-        still = np.full((2, *frames.shape[2:]), STILL, np.uint8)
-        flows = [still, *(to_levels(find(a, b)) for a, b in zip(frames, frames[1:], strict=False))]
-        return np.concatenate([frames, np.stack(flows)], axis=1)
+    def make() -> Iterator[np.ndarray]:
+        flow = np.full((2, *frames.shape[2:]), STILL, np.uint8)
+        for t, frame in enumerate(frames):
+            if t:
+                flow = to_levels(find(frames[t - 1], frame))
+            yield np.concatenate([frame, flow])
 
     source = getattr(frames, "filename", None)
     if source is None:  # frames that were made in memory
-        both = make()
+        both = np.stack(list(make()))
     else:
         both = cached([Path(source)], f"flow {how} {LEVELS} {weights}", make)
     return Clip(clip.name, both, clip.labels, clip.masks)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from fmabs_lite.data.clips import Clip, cached
+from fmabs_lite.data.cache import cached
+from fmabs_lite.data.clips import Clip
 
 METHODS = ("motion", "detector")
 

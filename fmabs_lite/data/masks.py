@@ -1,7 +1,7 @@
 """Masks: which pixels are anomalous, however a file stores that (chapter 01)."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -134,16 +134,16 @@ def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     return resize(binary, size) >= 0.5
 
 
-def shrink_masks(masks: Iterable[np.ndarray], size: tuple[int, int], source: Path) -> np.ndarray:
-    """The masks of a clip's frames, (H, W) each, as bool (T, *size): above zero is a defect.
+def shrink_masks(
+    masks: Iterable[np.ndarray], size: tuple[int, int], source: Path
+) -> Iterator[np.ndarray]:
+    """The masks of a clip's frames, (H, W) each, as bool `size` each: above zero is a defect.
 
     Raises DataError, naming `source` and the frame, where one covers nearly all of its frame.
     """
-    small = []
     for number, mask in enumerate(masks):
         refuse_inverted(mask > 0, f"{source}: the mask of frame {number}")
-        small.append(resize_mask(mask > 0, size))
-    return np.stack(small)
+        yield resize_mask(mask > 0, size)
 
 
 def tell_lost(lost: Sequence[str], total: int, size: tuple[int, int]) -> None:

@@ -6,7 +6,7 @@
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fmabs_lite.data.cache import cached
 from fmabs_lite.data.files import each, image_files, keyed, read_image, resize
 from fmabs_lite.data.folder import DataError, listing
 from fmabs_lite.data.masks import (
@@ -49,40 +50,60 @@ class Images:
 
 
 def read_pairs(
-    pairs: Sequence[tuple[Path, Path | None]], size: tuple[int, int]
+    pairs: Sequence[tuple[Path, Path | None]], size: tuple[int, int], keep: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Images uint8 (N, 3, H, W) and masks bool (N, H, W), each at `size` = (H, W).
 
-    A pair is an image and its mask, or None where nothing is wrong. Warns of masks in which
-    shrinking leaves no pixel. Raises DataError naming all files that cannot be read, and for
-    masks that seem inverted.
+    A pair is an image and its mask, or None where nothing is wrong. With `keep` they are decoded
+    once, and then read from the cache. Warns of masks in which shrinking leaves no pixel. Raises
+    DataError naming all files that cannot be read, and for masks that seem inverted.
     """
-    images = torch.empty((len(pairs), 3, *size), dtype=torch.uint8)
-    masks = torch.zeros((len(pairs), *size), dtype=torch.bool)
-    inverted = 0
+    images = np.empty((len(pairs), 3, *size), np.uint8)
+    masks = np.empty((len(pairs), *size), bool)
+    files = [path for pair in pairs for path in pair if path is not None]
+    rows = decode_pairs(pairs, size)
+    if keep:
+        rows = cached(
+            files, f"pictures with masks {tuple(size)}", lambda: decode_pairs(pairs, size)
+        )
+    for number, row in enumerate(rows):
+        images[number], masks[number] = row[:3], row[3]
+    masked = [(k, path) for k, (_, path) in enumerate(pairs) if path is not None]
+    # The nearest folder's own name only: a warning may be published with a page.
+    lost = [f"{path.parent.name}/{path.name}" for k, path in masked if not masks[k].any()]
+    tell_lost(lost, len(masked), size)
+    return torch.from_numpy(images), torch.from_numpy(masks)
+
+
+def decode_pairs(
+    pairs: Sequence[tuple[Path, Path | None]], size: tuple[int, int]
+) -> Iterator[np.ndarray]:
+    """For each pair uint8 (4, H, W): red, green, blue, and 1 where its mask marks a defect.
+
+    Raises DataError as `read_pairs`, at the end.
+    """
 
     def read(pair: tuple[Path, Path | None]) -> tuple[np.ndarray, np.ndarray | None]:
         image = read_image(pair[0])
         return image, None if pair[1] is None else read_mask(pair[1], image.shape[:2])
 
-    for number, (image, mask) in enumerate(each(read, pairs)):
-        small = resize(image, size).transpose(2, 0, 1)
-        images[number] = torch.from_numpy(np.ascontiguousarray(small))
+    inverted = 0
+    for image, mask in each(read, pairs):
+        row = np.zeros((4, *size), np.uint8)
+        row[:3] = resize(image, size).transpose(2, 0, 1)
         if mask is not None:
-            masks[number] = torch.from_numpy(resize_mask(mask, size))
+            row[3] = resize_mask(mask, size)
             inverted += seems_inverted(mask)
-    masked = [(k, path) for k, (_, path) in enumerate(pairs) if path is not None]
+        yield row
+    masked = [path for _, path in pairs if path is not None]
     if masked:
-        refuse_inverted_set(inverted, len(masked), masked[0][1].parents[1])
-    # The nearest folder's own name only: a warning may be published with a page.
-    lost = [f"{path.parent.name}/{path.name}" for k, path in masked if not masks[k].any()]
-    tell_lost(lost, len(masked), size)
-    return images, masks
+        refuse_inverted_set(inverted, len(masked), masked[0].parents[1])
 
 
 class MVTecAD:
     """One category of MVTec AD, read on first use of `.train` or `.test` (both `Images`).
 
+    Decoded once, then read from the cache, as long as no file changes in size or time.
     Images become `size` x `size` by area average, masks by `resize_mask`. PNG, JPEG, TIFF, BMP
     and WebP of 8 bits, grey and RGB, are read alike; of a mask, all above zero counts, whatever
     its depth, and one that vanishes by shrinking is told. Raises DataError naming the path and the
@@ -160,7 +181,7 @@ class MVTecAD:
                 )
 
     def _read(self, pairs: list[tuple[Path, Path | None]]) -> Images:
-        images, masks = read_pairs(pairs, (self.size, self.size))
+        images, masks = read_pairs(pairs, (self.size, self.size), keep=True)
         defects = [path.parent.name for path, _ in pairs]
         return Images(
             images=images,

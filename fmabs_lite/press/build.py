@@ -27,6 +27,7 @@ from fmabs_lite.press.pages import (
 )
 from fmabs_lite.press.plan import Settings, chapters, toc
 from fmabs_lite.press.runner import Outcome, run
+from fmabs_lite.press.speed import with_speed
 
 PAGES = ("*.md", "*.bib", "_toc.yml")
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"  # a page shows its own copy
@@ -96,6 +97,7 @@ def collect(repo: Path) -> Path:
         page = with_runs(path.read_text(encoding="utf-8"), shelf, names)
         page = with_picture(with_answers(page, shelf, names), shelf, source)
         page = with_boost(with_live(with_diagram(page), shelf), repo)
+        page = with_speed(page, repo)
         path.write_text(page, encoding="utf-8")
     zip_notebooks(repo / "book", names, source / NOTEBOOKS)
     if (repo / "book" / STATIC).is_dir():

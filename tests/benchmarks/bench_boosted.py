@@ -1,20 +1,9 @@
-"""What mimicry costs: one training step of a network, plain and boosted, side by side.
+"""What mimicry costs: one training step of a network, plain and boosted, side by side."""
 
-    python tests/benchmarks/bench_boosted.py [rounds]
-
-The yardstick is a plain step and the teacher's pass up to the tapped layer, for nothing cheaper
-can mimic. It is measured twice: how far its second row is from 1 is the noise of this run. All
-steps take turns in every round; the ratio is the median of the rounds' ratios, the spread that
-of their quartiles. Times are those of one thread on the processor, without its waiting for others.
-Nothing here is a pass mark.
-"""
-
-import sys
-from collections.abc import Callable
-from statistics import median
+from collections.abc import Callable, Iterator
 
 import torch
-from rounds import compare
+from rounds import Comparison
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.segmentation import fcn_resnet50
@@ -85,25 +74,19 @@ def runs_of(make: Callable, front: Callable, at: str, channels: int, batch: Tens
     return runs
 
 
-def bench(title: str, runs: dict[str, Callable], rounds: int, images: int) -> None:
-    took = compare(title, runs, YARDSTICK, rounds, images)
-    saved = median(row["teacher, whole"] - row["teacher, up to the tap"] for row in took)
-    step = median(row[YARDSTICK] for row in took)
-    print(f"stopping early saves {1000 * saved:.1f} ms, {saved / (step + saved):.0%} of a step "
-          "with the whole teacher")  # fmt: skip
-
-
-def main() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 25
-    batch = torch.rand(8, 3, 64, 64)
-    runs = runs_of(auto_encoder, front_of_auto_encoder, "bottleneck", 512, batch)
-    bench("auto-encoder, bottleneck of 512 × 8 × 8, 8 images of 64²", runs, rounds, 8)
-    runs = runs_of(fcn, front_of_fcn, "backbone.layer4", 2048, batch[:2])
-    few = max(5, rounds // 4)
-    bench("fcn_resnet50, layer4 of 2048 × 8 × 8, 2 images of 64²", runs, few, 2)
-
-
-if __name__ == "__main__":
-    main()
+def comparisons(tiny: bool) -> Iterator[Comparison]:
+    """All of this file; with `tiny`, at sizes at which only that it runs can be seen."""
+    batch = torch.rand(2, 3, 32, 32) if tiny else torch.rand(8, 3, 64, 64)
+    kinds = [
+        ("auto-encoder", "bottleneck", (auto_encoder, front_of_auto_encoder), 512, batch, 1.0),
+        ("fcn_resnet50", "backbone.layer4", (fcn, front_of_fcn), 2048, batch[:2], 1 / 3),
+    ]
+    for title, at, made, channels, images, share in kinds[: 1 if tiny else 2]:
+        many, side = len(images), images.shape[-1]
+        yield Comparison(
+            f"A boosted step of {title}",
+            f"Loss, backward and Adam in fp32 on {many} images of {side}², tapped at `{at}` with "
+            f"{channels} channels. Nothing can mimic at less than a plain step and the teacher's "
+            "pass up to the tap.",
+            "image", many, runs_of(*made, at, channels, images), against=YARDSTICK, share=share,
+        )  # fmt: skip

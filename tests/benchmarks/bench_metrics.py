@@ -1,16 +1,14 @@
-"""`localization` beside scikit-learn and a plain exact PRO: values and seconds, side by side.
+"""`localization` beside scikit-learn and a plain exact PRO, on the same arrays.
 
-    python tests/benchmarks/bench_metrics.py
-
-160 maps of 256 x 256, with the screw masks of MVTec AD when FMABS_DATA names a folder that holds
-them and drawn masks otherwise. Each of the three references runs alone, in this process, on the
-same arrays. Nothing here is a pass mark; the values are tested in tests/method/test_metrics.py.
+The masks are MVTec AD's of the screw where FMABS_DATA names a folder that holds them, else
+drawn. That the values are the same is tested in tests/method/test_metrics.py.
 """
 
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from rounds import AGAIN, OURS, Comparison
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from fmabs_lite.metrics import localization
@@ -18,43 +16,30 @@ from fmabs_lite.metrics import localization
 sys.path.insert(0, str(Path(__file__).parents[1] / "method"))
 from test_metrics import maps_for, pro_by_cumulative_sums, screw_masks  # noqa: E402
 
-
-def seconds(function, repeats: int):
-    """The function's result and its best time of a few runs."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = function()
-        times.append(time.perf_counter() - start)
-    return result, min(times)
+REFERENCE = "scikit-learn and a plain PRO"
 
 
-def main() -> None:
+def comparisons(tiny: bool) -> Iterator[Comparison]:
+    """All of this file; with `tiny`, at sizes at which only that it runs can be seen."""
     masks, origin = screw_masks(160)
-    print(f"{masks.shape[0]} masks of {masks.shape[1:]}, {origin}, {masks.mean():.2%} defect")
+    source = "drawn" if origin == "drawn" else "MVTec AD's of the screw"
+    masks = masks[:: 40 if tiny else 4]
     truth = masks.ravel()
-    for kind in ("float32", "float64", "quantised"):
+    for kind in ("float32", "quantised"):
         maps = maps_for(masks, kind)
-        flat = maps.ravel()
-        ours, ours_s = seconds(lambda m=maps: localization(m, masks), 3)
-        references = {
-            "auroc": lambda f=flat: roc_auc_score(truth, f),
-            "ap": lambda f=flat: average_precision_score(truth, f),
-            "pro": lambda m=maps: pro_by_cumulative_sums(m, masks, 0.3),
-        }
-        total = 0.0
-        for name, reference in references.items():
-            value, took = seconds(reference, 1)
-            total += took
-            print(
-                f"{kind:10} {name:6} reference {value:.9f} ({took:5.2f} s)   "
-                f"ours {ours[name]:.9f}   difference {abs(value - ours[name]):.1e}"
-            )
-        print(
-            f"{kind:10} all three: {total:.2f} s against {ours_s:.2f} s: "
-            f"ratio {total / ours_s:.1f}\n"
-        )
 
+        def references(maps=maps) -> None:
+            roc_auc_score(truth, maps.ravel())
+            average_precision_score(truth, maps.ravel())
+            pro_by_cumulative_sums(maps, masks, 0.3)
 
-if __name__ == "__main__":
-    main()
+        def ours(maps=maps) -> None:
+            localization(maps, masks)
+
+        yield Comparison(
+            f"Pixel AUROC, average precision and PRO, {kind}",
+            f"Of {len(masks)} maps of {masks.shape[1]} × {masks.shape[2]} (masks: {source}), "
+            f"{masks.mean():.1%} of their pixels defective, all three exact.",
+            "map", len(masks), {OURS: ours, AGAIN: ours, REFERENCE: references},
+            against=REFERENCE, share=1 / 3,
+        )  # fmt: skip

@@ -1,29 +1,15 @@
-"""What video costs: decoding frames, cutting cubes, and one training step of each system.
+"""What video costs: decoding frames, cutting cubes, and one training step of each system."""
 
-    python tests/benchmarks/bench_video.py [rounds]
-
-Decoding: one drawn .avi of Avenue, in grey at 108×192, beside a bare OpenCV loop that does nothing
-with its frames; "from the cache" copies every frame of the memory map that the second reading
-gets. Cutting: cubes of five frames at 32² around what moves, beside the same cubes from memory.
-Step: loss, backward and Adam on small networks (an eighth of the published widths, or 30 where
-EfficientNet-Lite0 is imitated; frames of 64×96 for MNAD), fp32, in windows or cubes a second.
-
-All take turns in every round; the ratio is the median of the rounds' ratios to the first row, the
-spread that of their quartiles, and the row "again" the noise of this run. Times are those of one
-thread on the processor. Nothing here is a pass mark.
-"""
-
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from rounds import compare
+from rounds import Comparison, sets
 
 from fmabs_lite.attention import SpatioChannelAttention
-from fmabs_lite.data import Avenue, Cubes, objects, open_data
+from fmabs_lite.data import Avenue, Cubes, objects
 from fmabs_lite.data.clips import decode_video, load_frames
 from fmabs_lite.detector import Detector
 from fmabs_lite.mimicry import Boosted
@@ -92,8 +78,8 @@ def steps(count: int) -> dict[str, Callable]:
     return {
         "PKG-Net": step_of(pkgnet(), cubes),
         "again": step_of(pkgnet(), cubes),
-        "PKG-Net, width 30": step_of(pkgnet(30), cubes),
-        "PKG-Net, width 30, imitates": step_of(pkgnet(30, prior=prior), cubes),
+        "PKG-Net, width 18": step_of(pkgnet(18), cubes),
+        "PKG-Net, width 18, imitates": step_of(pkgnet(18, prior=prior), cubes),
         "PKG-Net + SCA": step_of(boosted(pkgnet(), pkgnet(), 64), cubes),
         "MNAD": step_of(Mnad(channels=1, width=8), windows),
         "MNAD + SCA": step_of(
@@ -103,21 +89,32 @@ def steps(count: int) -> dict[str, Callable]:
     }
 
 
-def main() -> None:
-    torch.set_num_threads(1)
+def comparisons(tiny: bool) -> Iterator[Comparison]:
+    """All of this file; with `tiny`, at sizes at which only that it runs can be seen."""
     cv2.setNumThreads(1)
-    torch.manual_seed(0)
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
-    root = open_data().avenue
+    root = sets().avenue
     path = sorted((root / "testing_videos").glob("*.avi"))[0]
-    frames = bare(path)
-    compare(f"decoding, {frames} frames", decoding(path), "OpenCV alone", rounds, frames)
-    clips = Avenue(root, SIZE).test
+    frames, side = bare(path), " × ".join(map(str, SIZE))
+    yield Comparison(
+        "Decoding a video",
+        f"One .avi of {frames} frames, beside a bare loop of OpenCV that does nothing with them. "
+        f"From the cache each is copied, at {side} pixels and in grey.",
+        "frame", frames, decoding(path), against="OpenCV alone", share=1 if frames < 200 else 1 / 3,
+    )  # fmt: skip
+    clips = Avenue(root, SIZE).test[:1]
     cubes = Cubes(clips, [objects(clip) for clip in clips], length=5)
-    chosen = torch.randint(len(cubes), (256,))
-    compare("cutting, 256 cubes", cutting(cubes, chosen), "from memory", rounds, 256)
-    compare("training step, 16 windows", steps(16), "PKG-Net", rounds, 16)
-
-
-if __name__ == "__main__":
-    main()
+    many = 4 if tiny else 256
+    chosen = torch.randint(len(cubes), (many,))
+    yield Comparison(
+        "Cutting cubes",
+        "Five frames at 32² around what moves, out of the memory map of the frames.",
+        "cube", many, cutting(cubes, chosen), against="a second",
+        goals={"cut from the frames": 10_000},
+    )  # fmt: skip
+    many = 2 if tiny else 16
+    yield Comparison(
+        "A training step of the systems for video",
+        f"Loss, backward and Adam in fp32 on {many} cubes or windows: small networks, an eighth of "
+        "the published widths, or 18 channels where EfficientNet-Lite0 is imitated; frames of "
+        "64 × 96 for MNAD.", "window", many, steps(many), against="PKG-Net", share=1 / 2,
+    )  # fmt: skip

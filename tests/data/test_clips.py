@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmabs_lite.data import Clip, DataError, Windows
+from fmabs_lite.data import Clip, DataError, Windows, cache
 from fmabs_lite.data import clips as module
 from fmabs_lite.data.clips import find_clips, load_frames
 from fmabs_lite.data.folder import cache_dir
@@ -107,11 +108,11 @@ def test_a_damaged_cache_file_is_made_again(tmp_path, damage):
 def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path, monkeypatch):
     write_frames(tmp_path / "01", [5, 6])
 
-    def fail(file, array):
+    def fail(file, *rows):
         file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module.np, "save", fail)
+    monkeypatch.setattr(cache, "_save_rows", fail)
     with pytest.raises(OSError, match="No space left.*FMABS_CACHE"):
         load_frames(tmp_path / "01", (16, 24), True)
     assert list((cache_dir() / "frames").iterdir()) == []
@@ -129,11 +130,34 @@ def test_decoded_frames_that_two_users_share_have_the_permissions_of_the_umask(t
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o775
 
 
+def test_rows_are_kept_as_numpy_would_write_them_together(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 255, (11, 2, 3), np.uint8)
+    (tmp_path / "source").write_bytes(b"")
+    got = cache.cached([tmp_path / "source"], "rows", lambda: (row.T for row in rows))
+    assert np.array_equal(got, rows.transpose(0, 2, 1)) and got.flags["C_CONTIGUOUS"]
+    np.save(tmp_path / "whole.npy", got)
+    assert cache_files()[0].read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
+    """Counted, not timed: ten and a thousand frames of 64 kB."""
+    (tmp_path / "source").write_bytes(b"")
+    peaks = []
+    for count in (10, 1000):
+        rows = (np.full((1, 256, 256), k % 256, np.uint8) for k in range(count))
+        tracemalloc.start()
+        frames = cache.cached([tmp_path / "source"], f"{count}", lambda rows=rows: rows)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert frames.shape == (count, 1, 256, 256) and frames[-1, 0, 0, 0] == (count - 1) % 256
+    assert peaks[1] < peaks[0] + 2**16
+
+
 def test_masks_that_another_rule_made_are_made_again(tmp_path):
     source, size = tmp_path / "masks", (4, 6)
     source.write_bytes(b"")
-    former = cache_dir() / "frames" / f"{module._key([source], f'masks {size}')}.npy"
-    module._write(former, np.zeros((2, *size), bool))
+    former = cache_dir() / "frames" / f"{cache._key([source], f'masks {size}')}.npy"
+    cache._write(former, lambda file: np.save(file, np.zeros((2, *size), bool)))
     masks, _ = module.frame_masks([source], size, lambda: [np.eye(4, 6)] * 2, source)
     assert masks.sum() == 8
 

@@ -9,8 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmabs_lite.data import DataError, MVTecAD
+from fmabs_lite.data import DataError, MVTecAD, mvtec
+from fmabs_lite.data.folder import cache_dir
 from fmabs_lite.data.mvtec import resize_mask
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("FMABS_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 def picture(value, size=40, channels=3):
@@ -255,3 +261,47 @@ def test_what_is_wrong_is_named_with_its_path_and_a_remedy(root, damage, says):
     damage(root / "bolt")
     with pytest.raises(DataError, match=says):
         _ = read.train, read.test
+
+
+# --- the cache -------------------------------------------------------------------------------
+
+
+def test_pictures_are_decoded_once_and_then_the_same(root, monkeypatch):
+    first = MVTecAD(root, "bolt", size=20).test
+    monkeypatch.setattr(mvtec, "read_image", None)  # a second decoding would fail
+    again = MVTecAD(root, "bolt", size=20).test
+    assert torch.equal(again.images, first.images) and torch.equal(again.masks, first.masks)
+    again.images.add_(1)  # one's own, not the cache's
+    assert torch.equal(MVTecAD(root, "bolt", size=20).test.images, first.images)
+
+
+@pytest.mark.parametrize("changed", ["test/bent/000.png", "ground_truth/bent/000_mask.png"])
+def test_another_size_or_a_changed_file_is_decoded_anew(root, changed):
+    first = MVTecAD(root, "bolt", size=20).test
+    assert MVTecAD(root, "bolt", size=10).test.images.shape[-1] == 10
+    image = picture(0, channels=1)
+    image[:4] = 200
+    save(root / "bolt" / changed, image)
+    again = MVTecAD(root, "bolt", size=20).test
+    same = torch.equal(again.images, first.images), torch.equal(again.masks, first.masks)
+    assert same == ((False, True) if changed.startswith("test") else (True, False))
+
+
+def test_what_is_refused_is_not_kept_and_what_is_lost_is_told_from_the_cache_too(root):
+    mask = picture(0, channels=1)
+    mask[4, 4] = 255
+    save(root / "bolt/ground_truth/bent/001_mask.png", mask)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="1 of 3 masks"):
+            _ = MVTecAD(root, "bolt", size=20).test
+    (root / "bolt/test/bent/000.png").write_bytes(b"broken")
+    for _ in range(2):
+        with pytest.raises(DataError, match="bent/000.png cannot be read"):
+            _ = MVTecAD(root, "bolt", size=20).test
+    assert len(list((cache_dir() / "frames").iterdir())) == 1
+
+
+def test_a_link_that_leads_nowhere_is_named(root):
+    (root / "bolt/train/good/007.png").symlink_to(root / "gone.png")
+    with pytest.raises(DataError, match="007.png cannot be read: No such file"):
+        _ = MVTecAD(root, "bolt", size=20).train

@@ -1,6 +1,7 @@
 """The metrics against hand-computed numbers, scikit-learn, two other exact PROs, and invariants."""
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from fmabs_lite import metrics
 from fmabs_lite.metrics import auroc, average_precision, localization, pro, region_weights
 
 EIGHT = np.ones((3, 3))
@@ -183,6 +185,29 @@ def test_all_three_equal_the_references_on_small_sets_with_ties(rng, max_fpr):
 
 
 # ---- what must hold for any scores ----
+
+
+@pytest.mark.parametrize("portion", [1, 500, 10**9])
+def test_portions_change_nothing(monkeypatch, portion):
+    masks = screw_masks(8)[0][:, ::4, ::4]
+    maps = maps_for(masks, "quantised")
+    line, labels = maps[:, 20:40].ravel(), masks[:, 20:40].ravel()
+    whole, flat = localization(maps, masks), auroc(line, labels)
+    monkeypatch.setattr(metrics, "PORTION", portion)
+    assert localization(maps, masks) == whole and auroc(line, labels) == flat
+
+
+def test_memory_is_that_of_the_defect_pixels_and_of_one_portion(monkeypatch):
+    """Counted, not timed. Of the maps, 16 MB here, nothing is copied as a whole."""
+    monkeypatch.setattr(metrics, "PORTION", 2**16)
+    maps = np.random.default_rng(0).random((64, 256, 256), np.float32)
+    masks = np.zeros(maps.shape, bool)
+    masks[:, :16, :16] = True
+    tracemalloc.start()
+    localization(maps, masks)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 120 * masks.sum() + 16 * 2**16
 
 
 @settings(max_examples=60, deadline=None)

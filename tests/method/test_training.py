@@ -417,7 +417,7 @@ def test_auto_takes_what_the_device_has(kind, native, chosen, monkeypatch):
         return including_emulation or native
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: native, raising=False)
     assert chosen_precision("auto", torch.device(kind)) == chosen
     assert chosen_precision("fp32", torch.device(kind)) == "fp32"
 
@@ -538,3 +538,13 @@ def test_level_takes_the_brightness_out():
     assert levelled.dtype == torch.uint8
     assert brightness(batch).std() > 10
     assert (brightness(levelled) - 60).abs().max() < 1
+
+
+def test_scoring_lays_a_network_out_as_training_does():
+    """Max pooling, for one, takes nine times as long in the other layout."""
+    system = detector().to(memory_format=torch.contiguous_format)
+    before = collect(system, DATA)
+    weights = [p for p in system.parameters() if p.dim() == 4]
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
+    again = collect(system, DATA)
+    assert all(np.allclose(before[name], again[name], atol=1e-6) for name in before)
