@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fmabs_lite.lesson.cells import paired
-from fmabs_lite.lesson.planned import planned
+from fmabs_lite.lesson.planned import Planned, planned
 from fmabs_lite.lesson.plots import say, table
 from fmabs_lite.lesson.records import Record, load_record
 from fmabs_lite.lesson.seeds import Difference, Interval, Ratio, difference, ratio, spread
@@ -242,10 +242,21 @@ class Held(Evidence):
         self.seeds = record.results.get("seeds", {})
 
     def primary(self, change: str = LONGER) -> None:
-        """Display a box for each question that was written down before the runs (`planned`)."""
-        for asks, row, other, key, paper, detector, trivial, seeds in planned(self.record.chapter):
-            beats = detector, max(trivial, key=lambda name: self.mean(name, key))
-            self.verdict(asks, row, other, key, paper=paper, beats=beats, change=change,
+        """Display a box for each question that was written down before the runs (`planned`).
+
+        Questions that cannot be asked for one and the same reason share a box, below the others.
+        """
+        unasked: dict[tuple, list[Planned]] = {}
+        for one in planned(self.record.chapter):
+            beats = one.detector, max(one.trivial, key=lambda name: self.mean(name, one.key))
+            if self.gap(*beats, one.key).low <= 0:
+                unasked.setdefault((beats, one.key, one.seeds), []).append(one)
+            else:
+                self.verdict(*one[:4], paper=one.paper, beats=beats, change=change,
+                             intended=one.seeds)  # fmt: skip
+        for (beats, key, seeds), several in unasked.items():
+            asked = " ".join(one.asks for one in several)
+            self.verdict(asked, several[0].row, several[0].other, key, beats=beats, change=change,
                          intended=seeds)  # fmt: skip
 
 

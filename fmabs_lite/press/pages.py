@@ -84,12 +84,15 @@ def with_answers(page: str, shelf: Path, names: Sequence[str]) -> str:
 def boxes(notebook: dict[str, Any]) -> list[tuple[str, str]]:
     """Questions and answers of the verdict boxes (see `Evidence.verdict`) that a notebook shows.
 
-    A box that is shown at the beginning and once more at the end counts once.
+    A box that is shown at the beginning and once more at the end counts once; one of several
+    questions, which have an answer in common, as several.
     """
     shown = (output.get("data", {}).get("text/markdown", "") for cell in notebook["cells"]
              for output in cell.get("outputs", []))  # fmt: skip
     heads = (BOX.match("".join(text)) for text in shown)
-    return list(dict.fromkeys((head["question"], head["answer"]) for head in heads if head))
+    asked = ((head["question"], head["answer"]) for head in heads if head)
+    return list(dict.fromkeys((question, answer) for questions, answer in asked
+                              for question in re.split(r"(?<=\?) ", questions)))  # fmt: skip
 
 
 def with_picture(page: str, shelf: Path, folder: Path) -> str:

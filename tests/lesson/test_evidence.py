@@ -231,6 +231,14 @@ def test_an_unasked_question_counts_no_interval_and_the_best_trivial_row_is_to_b
     assert "Cannot be asked" in said[-1] and "trivial: strong" in said[-1]
     assert len(found.asked) == 1  # the detector against the trivial row
 
+    several = [strong, weak, strong._replace(asks="And that?"), strong._replace(key="pro")]
+    monkeypatch.setattr(module, "planned", lambda chapter: several)
+    before = len(said)
+    module.Held(record, COLUMNS, ("rows",), "").primary()
+    first, second, *others = said[before:]
+    assert "**Yes.**" in first and "**Does it? And that?** **Cannot be asked" in second
+    assert len(others) == 1, "by another measure it has a box of its own"
+
 
 def test_a_row_without_a_feature_score_is_its_own_hybrid():
     rows = {"control": [{"ap": 0.2}], "student": [{"ap": 0.1, "hybrid_ap": 0.5}]}

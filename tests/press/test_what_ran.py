@@ -66,6 +66,8 @@ def test_answers_are_those_of_the_boxes_that_were_shown(tmp_path):
     for name, shown in (("01_a", [yes, no, yes]), ("02_b", ["> **Synthetic data.** Drawn."])):
         (tmp_path / f"{name}.ipynb").write_text(json.dumps(notebook(*shown)))
     assert boxes(notebook(no, no)) == [("And there?", "No, it hurts")]
+    both = no.replace("And there?", "And there? Or here?")
+    assert boxes(notebook(both)) == [("And there?", "No, it hurts"), ("Or here?", "No, it hurts")]
     page = with_answers(f"Before.\n\n{ANSWERS}\n", tmp_path, ["01_a", "02_b", "03_c"])
     assert "| [01](01_a.ipynb) | Does it help? | Yes |" in page and "02_b" not in page
     assert "All questions of the chapters, 2: 1 × *Yes*, 1 × *No, it hurts*." in page
