@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from html import unescape
-from itertools import count, zip_longest
+from itertools import count
 from pathlib import Path
 
 from PIL import Image
+
+from fmabs_lite.press.typography import typeset
 
 RULES = (
     # A screen reader says each folded cell's title: myst-nb labels all of them alike.
@@ -23,8 +24,6 @@ RULES = (
     # docutils puts entries of a bibliography into a list, but does not make them its items.
     (r'role="doc-biblioentry"', 'role="listitem"'),
 )  # fmt: skip
-NARROW = 350  # pixels that a phone leaves for a table
-LETTER, PADDING = 7.0, 6.5  # pixels of a letter there, and of a cell's two sides
 MATHS = r'class="[^"]*\bmath\b'
 MATHJAX = r"\s*<script>window\.MathJax.*?</script>|\s*<script[^>]*mathjax/[^>]*></script>"
 
@@ -47,27 +46,11 @@ def finished(text: str, sizes: dict[str, tuple[int, int]]) -> str:
         text = re.sub(pattern, replacement, text)
     if not re.search(MATHS, text):
         text = re.sub(MATHJAX, "", text, flags=re.S)
-    text = re.sub(r"<table\b.*?</table>", lambda table: _whole_words(table[0]), text, flags=re.S)
     before, opens, article = text.partition('<article class="bd-article">')
     pictures = count()
     return before + opens + re.sub(
-        r"<img [^>]*>", lambda tag: _picture(tag[0], next(pictures) == 0, sizes), article
+        r"<img [^>]*>", lambda tag: _picture(tag[0], next(pictures) == 0, sizes), typeset(article)
     )  # fmt: skip
-
-
-def _whole_words(table: str) -> str:
-    """A table, marked if a phone has room for the longest word of each of its columns."""
-    rows = [
-        [unescape(re.sub(r"<[^>]*>", "", cell))
-         for cell in re.findall(r"<t[dh]\b.*?</t[dh]>", row, flags=re.S)]
-        for row in re.findall(r"<tr\b.*?</tr>", table, flags=re.S)
-    ]  # fmt: skip
-    columns = list(zip_longest(*rows, fillvalue=""))
-    longest = [max(len(part) for cell in column for part in re.split(r"\s|(?<=-)", cell))
-               for column in columns]  # fmt: skip
-    if sum(LETTER * many + PADDING for many in longest) > NARROW:
-        return table
-    return re.sub(r'^<table class="', '<table class="whole-words ', table)
 
 
 def _picture(tag: str, first: bool, sizes: dict[str, tuple[int, int]]) -> str:

@@ -46,18 +46,6 @@ def test_only_a_page_with_equations_keeps_what_sets_them():
     assert MATHJAX in finished(PAGE + '<span class="math notranslate">E</span>', {})
 
 
-def test_a_table_whose_words_fit_a_phone_is_marked():
-    def page(*words: str) -> str:
-        cells = "".join(f"<td><p>{word}</p></td>" for word in words)
-        return finished(f'<table class="table"><tr>{cells}</tr></table>', {})
-
-    marked = '<table class="whole-words table">'
-    assert marked in page("AUROC", "84.1 ± 0.3", "held still, by the mean")
-    assert marked in page(*["a well-known row"] * 6), "words break at a hyphen, and at spaces"
-    assert marked not in page(*["multiplications"] * 4)
-    assert marked not in page(*["AUROC"] * 12)
-
-
 def test_a_map_keeps_every_pixel(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
     solid = pixels.copy()
