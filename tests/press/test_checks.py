@@ -311,6 +311,7 @@ MISTAKES = {  # what the finding says, and the mistake
     "the solution does not define `double_1`": replace("double_1 = 2", "doubled = 2"),
     # words
     "“simply” tells a reader": add(text("Simply add.").copy() | {"source": ["We simply add."]}),
+    "has 77 characters; break it at 76": add(text(f"```python\n{'x' * 77}\n```")),
     "an exclamation mark in prose (“area!”)": add(text("What an area!")),
     "an exclamation mark in prose (“look!”)": add(code('explore(draw, alt="Just look!", k=[1])')),
     "an exclamation mark in prose (“fast!”)": add(

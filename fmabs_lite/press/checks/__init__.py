@@ -39,6 +39,7 @@ def run_checks(repo: Path) -> list[str]:
             *check_folds(notebook),
             *check_twins(notebook, package),
             *prose.check_portable(notebook),
+            *prose.check_blocks(notebook),
             *prose.check_html(notebook),
             *prose.check_links(notebook, repository),
             *prose.check_typed_results(notebook, tables),

@@ -20,6 +20,7 @@ NOT_PORTABLE = [
     (r"^\+\+\+", "a block break", "start a new cell"),
     (r"\[\^[^\]]+\]", "a footnote", "say it in the text, or link"),
 ]
+COLUMN = 76  # characters that a page's column holds, as in book/ruff.toml
 TAGS = {"details", "summary", "br"}  # of HTML, without attributes; more could hold a script
 BLOCK = r"^[ \t>]*(`{3,}|~{3,})(?![ \t]*\{).*?(^[ \t>]*\1[ \t]*$|\Z)"
 LINK = r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^)\s>]+)>?[^)]*\)"
@@ -51,6 +52,17 @@ def _math_problems(text: str) -> list[str]:
     if re.search(r"\\begin\{", re.sub(r"\$\$.*?\$\$|\$[^$\n]+\$", "", text, flags=re.S)):
         problems.append("`\\begin{` outside `$$` is raw text on GitHub; put it between `$$`")
     return problems
+
+
+def check_blocks(notebook: Notebook) -> list[str]:
+    """A line of code in the text, a solution's for example, fits the column of the page."""
+    return [
+        notebook.problem(cell, f"`{line.strip()}` has {len(line)} characters; break it at {COLUMN}")
+        for cell in notebook.markdown()
+        for block in re.finditer(BLOCK, cell.source, flags=re.S | re.M)
+        for line in block[0].splitlines()
+        if len(line) > COLUMN
+    ]
 
 
 def check_html(notebook: Notebook) -> list[str]:
