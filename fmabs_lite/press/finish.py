@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
@@ -30,7 +31,8 @@ MATHJAX = r"\s*<script>window\.MathJax.*?</script>|\s*<script[^>]*mathjax/[^>]*>
 
 def finish(pages: Path) -> None:
     """Finish every page of a folder, and store its pictures in fewer bytes."""
-    sizes = dict(_as_webp(path) for path in (pages / "_images").glob("*.png"))
+    with ThreadPoolExecutor() as pool:  # Pillow lets go of Python's lock while it compresses
+        sizes = dict(pool.map(_as_webp, (pages / "_images").glob("*.png")))
     for page in pages.glob("*.html"):
         text = finished(page.read_text(encoding="utf-8"), sizes)
         page.write_text(text, encoding="utf-8")
