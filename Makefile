@@ -7,7 +7,8 @@ DATA ?=
 FAST ?=
 LEFT := not book and not browser and not colab and not slow
 
-SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
+# A file stays in one process; in their order, since the longest, the chapters, come first.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin
