@@ -46,7 +46,7 @@ def stfpm() -> torch.nn.Module:
 
 def step(batch: Tensor) -> Comparison:
     ours, laid = pair(), pair().to(memory_format=torch.channels_last)
-    first, second = adam(ours), adam(laid)
+    first, second = adam(ours, fused=True), adam(laid, fused=True)
     runs = {
         OURS: one_step(first, lambda: ours.loss(ours.prepare(batch))),
         AGAIN: one_step(first, lambda: ours.loss(ours.prepare(batch))),
