@@ -13,8 +13,8 @@ NUMBERS = (
     (r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%"),
 )
 PARTS = r"\([^()<>]* to [^()<>]*\)|[^\s<>]+ ± [^\s<>]+"  # of a cell, that stay on one line
-NARROW = 350  # pixels that a phone leaves for a table
-LETTER, PADDING = 7.0, 6.5  # pixels of a letter there, and of a cell's two sides
+# Pixels that a phone leaves for a table, of a letter there, and of a cell's two sides; on a desk.
+PHONE, DESK = (350, 7.0, 6.5), (700, 9.4, 12.0)
 
 
 def typeset(text: str) -> str:
@@ -38,17 +38,26 @@ def _table(table: str) -> str:
 
     It is fit if a phone has room for the longest word of each column. In any other each cell is
     told its column's head, because on a phone a row becomes a few lines: "head value, head value".
+    Where even a desk has no room for them, numbers may break.
     """
     rows = [_cells(row) for row in re.findall(r"<tr\b.*?</tr>", table, flags=re.S)]
     columns = list(zip_longest(*rows, fillvalue=""))
-    longest = [max(len(word) for cell in column for word in re.split(r"\s|(?<=-)", cell))
-               for column in columns]  # fmt: skip
-    fits = sum(LETTER * many + PADDING for many in longest) <= NARROW
-    table = re.sub(PARTS, r'<span class="unbroken">\g<0></span>', table)
+    if _fits(columns, PARTS + r"|[^\s-]+-?", *DESK):
+        table = re.sub(PARTS, r'<span class="unbroken">\g<0></span>', table)
+    fits = _fits(columns, r"[^\s-]+-?", *PHONE)
     kind = "whole-words" if fits else "line-by-line"
     table = re.sub(r'^<table class="', f'<table class="{kind} ', table)
     return table if fits else re.sub(r"<tr\b.*?</tr>", lambda row: _told(row[0], rows[0]), table,
                                      flags=re.S)  # fmt: skip
+
+
+def _fits(
+    columns: list[tuple[str, ...]], word: str, room: float, letter: float, sides: float
+) -> bool:
+    """Whether there is room for the longest word of each column."""
+    longest = [max((len(one) for cell in column for one in re.findall(word, cell)), default=0)
+               for column in columns]  # fmt: skip
+    return sum(letter * many + sides for many in longest) <= room
 
 
 def _told(row: str, heads: list[str]) -> str:

@@ -55,6 +55,12 @@ def test_a_spread_and_an_interval_do_not_break():
     assert '<strong>+0.6 <span class="unbroken">(−2.5 to +3.6)</span></strong>' in page
 
 
+def test_numbers_break_where_a_desk_has_no_room_for_them():
+    cell = "+20.6 (-22.5 to +33.6)"
+    assert typeset(table(*[("row", *[cell] * 3)])).count('<span class="unbroken">') == 3
+    assert "unbroken" not in typeset(table(*[("row", *[cell] * 5)]))
+
+
 def test_a_table_whose_words_fit_a_phone_is_marked():
     def page(*words: str) -> str:
         return typeset(table(words))
