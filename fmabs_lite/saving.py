@@ -22,7 +22,7 @@ from fmabs_lite.loading import refuse_floats, to_float
 from fmabs_lite.recipe import made, recipe_of, strangers
 from fmabs_lite.scoring import moments
 from fmabs_lite.taps import digest
-from fmabs_lite.training import best_device, collect, layout
+from fmabs_lite.training import best_device, collect, laid_out
 
 FORMAT = 1  # of a file
 MARK = "fmabs_lite"  # what a file's JSON stands under
@@ -78,7 +78,7 @@ class System:
         refuse_floats(images)
         refuse_other_pictures(self, images)
         device = best_device()
-        scorer = Scorer(self).to(device, memory_format=layout(self.detector)).eval()
+        scorer = laid_out(Scorer(self), device).eval()
         scores, maps = [], []
         with torch.no_grad():
             for batch in images.split(batch_size):

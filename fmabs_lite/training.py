@@ -24,6 +24,7 @@ FORMAT = 2  # of a checkpoint's content
 SAVE_EVERY = 20.0  # seconds between two checkpoints
 UNTIL = "FMABS_UNTIL"  # the time, in seconds since 1970, at which the runner wants a run to stop
 SUFFIXES = {".pt", ".pth", ".ckpt", ".bin"}  # of a path; a chapter's bare name may hold a point
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}  # of weights, by their dimensions
 
 
 def best_device() -> torch.device:
@@ -76,7 +77,7 @@ def fit(
     refuse_no_detector(detector)
     refuse_data(data)
     device = best_device()
-    detector.to(device, memory_format=layout(detector)).train()
+    laid_out(detector, device).train()
     if isinstance(data, Tensor):  # bytes, so a category fits beside the network: nothing to load
         data = data.to(device)
     descent = Descent(detector, steps, lr, milestones, chosen_precision(precision, device), clip)
@@ -252,13 +253,18 @@ class OutOfTime(RuntimeError):
     """The time given to a run is over; started again, it goes on from its checkpoint."""
 
 
-def layout(detector: Detector) -> torch.memory_format:
-    """The layout in which 2-D convolutions are fastest, on a CPU and on a GPU.
+def laid_out(detector: Detector, device: torch.device) -> Detector:
+    """Move a detector to the device, in the layout in which convolutions are fastest there.
 
-    3-D convolutions refuse it; a detector that holds any stays as it is.
+    That is the channels of a place side by side, on a CPU and on a GPU. `Module.to` has one layout
+    for a whole network, but 2-D and 3-D weights ask for one each.
     """
-    solid = any(p.dim() == 5 for p in detector.parameters())
-    return torch.preserve_format if solid else torch.channels_last
+
+    def lay_out(tensor: Tensor) -> Tensor:
+        form = LAYOUTS.get(tensor.dim())
+        return tensor.contiguous(memory_format=form) if form else tensor
+
+    return detector.to(device)._apply(lay_out)  # as `to` does it: a teacher goes along
 
 
 def schedule_of(optimiser: torch.optim.Optimizer, steps: int, milestones: Sequence[float]):
@@ -307,7 +313,7 @@ def collect(detector: Detector, data: Data, batch_size: int = 32) -> dict[str, n
     refuse_no_detector(detector)
     refuse_data(data)
     device = best_device()
-    detector.to(device, memory_format=layout(detector)).eval()
+    laid_out(detector, device).eval()
     parts: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(data), batch_size):
         batch = batch_of(data, torch.arange(start, min(start + batch_size, len(data))))

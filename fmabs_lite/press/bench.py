@@ -28,7 +28,7 @@ from fmabs_lite.models import (
     PkgNet,
     Reconstruction,
 )
-from fmabs_lite.training import Descent, best_device, chosen_precision, layout, to_float
+from fmabs_lite.training import Descent, best_device, chosen_precision, laid_out, to_float
 
 Values = Mapping[str, Any]
 
@@ -136,7 +136,7 @@ def measure_all(repo: Path, profile: str, seconds: float) -> list[list[str]]:
 def speed(detector: Detector, batch: Tensor, precision: str, seconds: float) -> float:
     """Samples a second in training steps on the same batch, after two steps to warm up."""
     device = best_device()
-    detector.to(device, memory_format=layout(detector)).train()
+    laid_out(detector, device).train()
     descent = Descent(detector, 1000, 1e-5, (), precision)
     count, start = -2, 0.0
     while count < 1 or time.perf_counter() - start < seconds:

@@ -23,7 +23,7 @@ from fmabs_lite.lesson.records import device, read_json, versions, write_json
 from fmabs_lite.mimicry import Boosted
 from fmabs_lite.press.bench import SYSTEMS, System
 from fmabs_lite.press.plan import Settings, plan
-from fmabs_lite.training import Descent, best_device, layout, to_float
+from fmabs_lite.training import Descent, best_device, laid_out, to_float
 
 STORED = "boost.json"  # in the folder book
 BOOST = "% boost"  # the line of book/running.md in whose place the table stands
@@ -93,7 +93,7 @@ def operations(detector: Detector, batch: Tensor) -> int:
 def step_of(detector: Detector, batch: Tensor) -> Callable[[], object]:
     """A training step in fp32, as `fit` makes it."""
     where = best_device()
-    detector.to(where, memory_format=layout(detector)).train()
+    laid_out(detector, where).train()
     descent = Descent(detector, 1000, 1e-5, (), "fp32")
     return lambda: descent(to_float(batch, where)).item()
 

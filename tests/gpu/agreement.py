@@ -168,7 +168,7 @@ def shaken(detector: Detector, prepared, by: float = 1e-6) -> tuple[Detector, ob
 
 def steps(name: str, device: torch.device, detector: Detector, batch: Tensor, precision: str):
     """Train some steps on the device: off is 0 if the loss is finite and the weights moved."""
-    there = copy.deepcopy(detector).to(device, memory_format=training.layout(detector)).train()
+    there = training.laid_out(copy.deepcopy(detector), device).train()
     before = torch.cat([p.detach().flatten().clone() for p in there.parameters()])
     descent = Descent(there, 100, 1e-4, (), precision)
     losses = [descent(training.to_float(batch, device)) for _ in range(8)]

@@ -344,9 +344,14 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path, monkeypatch, make):
     assert torch.equal(weights(again), weights(whole))
 
 
-def test_the_layout_of_2d_networks_is_left_to_them():
-    assert training.layout(small()) == torch.preserve_format
-    assert training.layout(nn.Conv2d(3, 4, 3)) == torch.channels_last
+def test_flat_and_solid_weights_have_a_layout_each():
+    system = small()
+    before = weights(system)
+    training.laid_out(system, torch.device("cpu"))
+    assert torch.equal(weights(system), before)
+    ranks = {p.dim(): p for p in system.parameters() if min(p.shape) > 1}
+    assert ranks[5].is_contiguous(memory_format=torch.channels_last_3d)
+    assert not ranks[5].is_contiguous()
 
 
 # --- the published protocol ------------------------------------------------------------------
