@@ -114,6 +114,8 @@ def seconds(step: Callable[[], object]) -> float:
 
 def with_boost(page: str, repo: Path) -> str:
     """The page, with the table that was measured last in the place of "% boost"."""
+    if BOOST not in page:
+        return page
     path = repo / "book" / STORED
     if not path.exists():
         return page.replace(BOOST, "Nothing was measured.")

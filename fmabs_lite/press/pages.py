@@ -30,6 +30,8 @@ def with_runs(page: str, shelf: Path, names: Sequence[str]) -> str:
     Args:
         shelf: the folder of executed notebooks, with what is known of each run beside it.
     """
+    if RUNS not in page:
+        return page
     known = {name: read_json(path) for name in names
              if (path := shelf / f"{name}.json").exists()}  # fmt: skip
     if not known:
@@ -66,6 +68,8 @@ def with_answers(page: str, shelf: Path, names: Sequence[str]) -> str:
     Args:
         shelf: the folder of executed notebooks.
     """
+    if ANSWERS not in page:
+        return page
     found = {name: boxes(read_json(path)) for name in names
              if (path := shelf / f"{name}.ipynb").exists()}  # fmt: skip
     answers = [answer for asked in found.values() for _, answer in asked]
@@ -137,6 +141,8 @@ def with_live(page: str, shelf: Path) -> str:
 
 def with_diagram(page: str) -> str:
     """The page, with the picture of the whole method in the place of "% diagram"."""
+    if DIAGRAM not in page:
+        return page
     return page.replace(DIAGRAM, f"```{{raw}} html\n{drawn()[0]}\n```")
 
 

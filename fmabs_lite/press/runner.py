@@ -394,7 +394,9 @@ def work(source: str, target: str, overrides: str, profile: str, held: str = "[]
             progress_bar=False,
             cwd=str(Path(target).parent),
             execution_timeout=LONGEST if profile == "quick" else None,
+            request_save_on_cell_execute=False,  # once at its end, not twice for each cell
             kernel_manager_class=manager_class(json.loads(held)),
+            shutdown_kernel="immediate",  # nothing in it is wanted any more
         )
     except (PapermillExecutionError, OSError, RuntimeError) as error:
         return _told(error, target)

@@ -21,6 +21,8 @@ RATE = "a second"  # what a goal is compared with where it is a number of units 
 
 def with_speed(page: str, repo: Path) -> str:
     """The page, with what was measured last in the places of "% speed" and "% scale"."""
+    if SPEED not in page and SCALE not in page:
+        return page  # rather than draw every curve for it
     path = repo / "book" / STORED
     if not path.exists():
         return page.replace(SPEED, "Nothing was measured.").replace(SCALE, "Nothing was measured.")
