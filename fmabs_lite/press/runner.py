@@ -18,12 +18,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +230,7 @@ def _run_all(waiting: list[Chapter], jobs: int, held: dict[str, tuple[int, ...]]
             pool.submit(
                 run_one, chapter, running, partial(execute_chapter, held=held[chapter.name])
             ): chapter
-            for chapter in sorted(waiting, key=_length, reverse=True)
+            for chapter in long_ones_first(waiting)
         }
         while tasks:
             done, _ = wait(tasks, timeout=1, return_when=FIRST_COMPLETED)
@@ -247,8 +248,13 @@ def _run_all(waiting: list[Chapter], jobs: int, held: dict[str, tuple[int, ...]]
     return outcomes
 
 
-def _length(chapter: Chapter) -> float:
-    return read_state(chapter).get("seconds") or float("inf")
+def long_ones_first(chapters: Sequence[Chapter]) -> list[Chapter]:
+    """By the seconds of their last runs; before all those that never ran, from the book's end on.
+
+    Its first chapters are short: with them last, no core waits long for another.
+    """
+    took = {chapter.name: read_state(chapter).get("seconds") or inf for chapter in chapters}
+    return sorted(reversed(chapters), key=lambda chapter: took[chapter.name], reverse=True)
 
 
 def _report(bar: Any, outcome: Outcome) -> None:

@@ -346,6 +346,17 @@ def test_a_run_states_what_its_kernel_computed_with(repo, monkeypatch):
 # --- two at once
 
 
+def test_what_never_ran_comes_first_from_the_end_on_then_the_long_ones(repo):
+    chapters = plan(repo, [], settings(repo))
+    names = [chapter.name for chapter in chapters]
+    assert [chapter.name for chapter in runner.long_ones_first(chapters)] == names[::-1]
+    clear_changed(chapters, force=False)
+    for chapter, seconds in zip(chapters[:2], (9.0, 4.0), strict=True):
+        records.write_json(chapter.folder / "run.json", {"seconds": seconds})
+    ordered = [chapter.name for chapter in runner.long_ones_first(chapters)]
+    assert ordered == [*names[:1:-1], *names[:2]]
+
+
 def test_a_second_run_of_a_chapter_says_who_is_at_work_on_it(repo, monkeypatch):
     monkeypatch.setattr(runner, "PATIENCE", 0.0)
     monkeypatch.setattr(runner, "execute_chapter", lambda *_, **held: "began")
