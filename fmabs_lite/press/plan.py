@@ -70,7 +70,7 @@ class Chapter:
 
     @property
     def executed(self) -> Path:
-        """The executed notebook, written cell by cell while the chapter runs."""
+        """The executed notebook, written when the chapter ends, whichever way."""
         return self.folder / f"{self.name}.ipynb"
 
 

@@ -389,6 +389,7 @@ def work(source: str, target: str, overrides: str, profile: str, held: str = "[]
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    from fmabs_lite.press.engine import ENGINE
     from fmabs_lite.press.kernels import manager_class
 
     try:
@@ -396,11 +397,11 @@ def work(source: str, target: str, overrides: str, profile: str, held: str = "[]
             as_asked(Path(source), profile, json.loads(overrides)),
             target,
             json.loads(overrides),
+            engine_name=ENGINE,
             kernel_name="python3",
             progress_bar=False,
             cwd=str(Path(target).parent),
             execution_timeout=LONGEST if profile == "quick" else None,
-            request_save_on_cell_execute=False,  # once at its end, not twice for each cell
             kernel_manager_class=manager_class(json.loads(held)),
             shutdown_kernel="immediate",  # nothing in it is wanted any more
         )

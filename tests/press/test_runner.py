@@ -506,6 +506,8 @@ def test_a_cell_that_hangs_ends_in_quick_only(tmp_path, monkeypatch, profile, st
     target = str(folder / "01_slow.ipynb")
     problem = runner.work(str(repo / "book" / "01_slow.ipynb"), target, "{}", profile)
     assert ("did not end within 3 s" in problem) == (status == "stopped"), problem
+    cells = nbformat.read(target, as_version=4).cells
+    assert any(cell.get("execution_count") for cell in cells), "kept as far as it got"
 
 
 def test_a_message_that_wakes_nobody_is_read_all_the_same(tmp_path, monkeypatch):
