@@ -253,8 +253,8 @@ class OutOfTime(RuntimeError):
     """The time given to a run is over; started again, it goes on from its checkpoint."""
 
 
-def laid_out(detector: Detector, device: torch.device) -> Detector:
-    """Move a detector to the device, in the layout in which convolutions are fastest there.
+def laid_out(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to the device, in the layout in which convolutions are fastest there.
 
     That is the channels of a place side by side, on a CPU and on a GPU. `Module.to` has one layout
     for a whole network, but 2-D and 3-D weights ask for one each.
@@ -264,7 +264,7 @@ def laid_out(detector: Detector, device: torch.device) -> Detector:
         form = LAYOUTS.get(tensor.dim())
         return tensor.contiguous(memory_format=form) if form else tensor
 
-    return detector.to(device)._apply(lay_out)  # as `to` does it: a teacher goes along
+    return network.to(device)._apply(lay_out)  # as `to` does it: a teacher goes along
 
 
 def schedule_of(optimiser: torch.optim.Optimizer, steps: int, milestones: Sequence[float]):

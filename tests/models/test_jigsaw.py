@@ -351,7 +351,8 @@ def test_flat_and_solid_weights_have_a_layout_each():
     assert torch.equal(weights(system), before)
     ranks = {p.dim(): p for p in system.parameters() if min(p.shape) > 1}
     assert ranks[5].is_contiguous(memory_format=torch.channels_last_3d)
-    assert not ranks[5].is_contiguous()
+    assert ranks[4].is_contiguous(memory_format=torch.channels_last)
+    assert not ranks[4].is_contiguous() and not ranks[5].is_contiguous()
 
 
 # --- the published protocol ------------------------------------------------------------------
