@@ -33,8 +33,10 @@ def table(rows: Sequence[dict], caption: str = "") -> None:
     if not rows:
         return say(caption or "*No rows.*")
     keys = list(rows[0])
-    lines = ["| " + " | ".join(keys) + " |", "|" + "---|" * len(keys)]
-    lines += ["| " + " | ".join(str(row[key]) for key in keys) + " |" for row in rows]
+    cells = [keys, *([row[key] for key in keys] for row in rows)]
+    lines = [" | ".join(str(cell).replace("|", r"\|") for cell in line) for line in cells]
+    lines = [f"| {line} |" for line in lines]
+    lines.insert(1, "|" + "---|" * len(keys))
     say("\n".join(lines) + (f"\n\n{caption}" if caption else ""))
 
 

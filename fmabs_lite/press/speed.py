@@ -15,19 +15,18 @@ from fmabs_lite.lesson.plots import PALETTE
 from fmabs_lite.lesson.records import read_json
 
 STORED = "speed.json"  # in the folder book
-SPEED, SCALE = "% speed", "% scale"  # the lines of book/running.md that give way
+SPEED, SCALE, WHERE = "% speed", "% scale", "% where"  # lines of book/running.md that give way
 RATE = "a second"  # what a goal is compared with where it is a number of units a second
 
 
 def with_speed(page: str, repo: Path) -> str:
-    """The page, with what was measured last in the places of "% speed" and "% scale"."""
-    if SPEED not in page and SCALE not in page:
-        return page  # rather than draw every curve for it
+    """The page, with what was measured last in the place of each line that gives way."""
     path = repo / "book" / STORED
-    if not path.exists():
-        return page.replace(SPEED, "Nothing was measured.").replace(SCALE, "Nothing was measured.")
-    found = read_json(path)
-    return page.replace(SPEED, tables(found)).replace(SCALE, curves(found))
+    found = read_json(path) if path.exists() else None
+    for line, told in ((SPEED, tables), (SCALE, curves), (WHERE, whole)):
+        if line in page:  # rather than draw every curve for a page without
+            page = page.replace(line, told(found) if found else "Nothing was measured.")
+    return page
 
 
 def tables(found: Mapping[str, Any]) -> str:
@@ -99,6 +98,26 @@ def curves(found: Mapping[str, Any]) -> str:
         f"```{{raw}} html\n{plots(one)}\n```"
         for one in found["growths"]
     )
+
+
+def whole(found: Mapping[str, Any]) -> str:
+    """As Markdown: for each system, how a training step divides into kinds of work."""
+    rows = found["shares"]
+    kinds = list(rows[0]["shares"])
+    lines = [
+        f"| chapter | sample | batch | {' | '.join(kinds)} |",
+        "|---|---|---:" + "|---:" * len(kinds) + "|",
+    ]
+    for row in rows:
+        sample = " × ".join(map(str, row["sample"]))
+        told = " | ".join(f"{100 * row['shares'][kind]:.0f}" for kind in kinds)
+        chapter = row["chapter"]
+        lines.append(f"| [{chapter[:2]}]({chapter}.ipynb) | {sample} | {row['batch']} | {told} |")
+    lines.append(
+        f"\nPercent of the time within torch, in fp32 on one thread, at the sizes of profile "
+        f"*{rows[0]['profile']}*; random pictures, weights that have learnt nothing."
+    )
+    return "\n".join(lines)
 
 
 def told_growth(one: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Measure everything that is compared, and write book/speed.json for the book's last page.
 
-    python tests/benchmarks/run.py [draem pair reading metrics boosted video scale] [--rounds 9]
+    python tests/benchmarks/run.py [draem pair reading … scale where] [--rounds 9]
 
 All rows of a comparison take turns in every round. Times are those of one thread on the processor,
 without its waiting for others; the ratio is taken round by round. Data sets are the real ones in
@@ -24,6 +24,7 @@ from fmabs_lite.press.speed import STORED, table
 
 PARTS = ("draem", "pair", "reading", "metrics", "boosted", "video")
 SCALE = "scale"  # how time and memory grow: curves, and no comparisons
+WHERE = "where"  # what a training step consists of: shares, and no comparisons
 BOOK = Path(__file__).parents[2] / "book"
 
 
@@ -54,18 +55,21 @@ def ground(rounds: int) -> dict:
 def main(target: Path = BOOK / STORED) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "parts", nargs="*", choices=[[], *PARTS, SCALE], help="all, if none is named"
+        "parts", nargs="*", choices=[[], *PARTS, SCALE, WHERE], help="all, if none is named"
     )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--tiny", action="store_true", help="only to see whether it runs")
     parser.add_argument("--into", type=Path, default=target)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    asked.parts = asked.parts or [*PARTS, SCALE]
+    asked.parts = asked.parts or [*PARTS, SCALE, WHERE]
     found = read_json(asked.into) if asked.into.exists() else {"comparisons": [], "growths": []}
     for part in asked.parts:
         if part == SCALE:
             found["growths"] = list(import_module(f"bench_{SCALE}").growths(asked.tiny))
+        elif part == WHERE:
+            rows = import_module(f"bench_{WHERE}").rows(asked.rounds, asked.tiny)
+            found["shares"] = list(rows)
         else:
             others = [row for row in found["comparisons"] if row["part"] != part]
             found["comparisons"] = others + measured(part, asked.rounds, asked.tiny)

@@ -675,6 +675,14 @@ def test_a_table_without_rows_is_its_caption(monkeypatch):
     assert said == ["*From the records.*", "| a |\n|---|\n| 1 |\n\n*From the records.*"]
 
 
+def test_a_bar_in_a_table_is_no_column(monkeypatch):
+    """M with |Fea_I| took a table of chapter 08 apart."""
+    said = []
+    monkeypatch.setattr(plots, "say", said.append)
+    plots.table([{"M with |Fea_I|": "|a|", "n": 1}, {"n": 2, "M with |Fea_I|": "b"}])
+    assert said == [r"| M with \|Fea_I\| | n |" "\n|---|---|\n" r"| \|a\| | 1 |" "\n| b | 2 |"]
+
+
 def test_a_checksum_does_not_depend_on_the_order_of_names():
     one = {"provenance": {"a": 1, "b": 2}, "results": {"x": [1.5]}}
     other = {"results": {"x": [1.5]}, "provenance": {"b": 2, "checksum": "old", "a": 1}}

@@ -13,6 +13,7 @@ import pytest
 from fmabs_lite.press.speed import (
     SCALE,
     SPEED,
+    WHERE,
     curves,
     plots,
     short,
@@ -21,6 +22,7 @@ from fmabs_lite.press.speed import (
     tables,
     times,
     told_growth,
+    whole,
     with_speed,
 )
 
@@ -97,6 +99,37 @@ def test_the_committed_measurements_are_told():
     assert "nan" not in page and "inf" not in page
 
 
+def test_a_step_is_told_by_what_it_consists_of():
+    shares = {"convolutions": 0.755, "the rest": 0.245}
+    row = {"chapter": "11_mnad", "profile": "cpu", "sample": [5, 1, 64, 96], "batch": 4}
+    page = whole({"shares": [row | {"shares": shares}]})
+    assert "| chapter | sample | batch | convolutions | the rest |\n|---|---|---:|" in page
+    assert "| [11](11_mnad.ipynb) | 5 × 1 × 64 × 96 | 4 | 76 | 24 |" in page
+    committed = json.loads((ROOT / "book" / "speed.json").read_text())
+    for row in committed["shares"]:
+        assert sum(row["shares"].values()) == pytest.approx(1, abs=1e-3)
+    assert with_speed(WHERE, ROOT).count(".ipynb") == len(committed["shares"]) >= 7
+
+
+@pytest.mark.parametrize(
+    "operation, kind",
+    [
+        ("aten::mkldnn_convolution", "convolutions"),
+        ("autograd::engine::evaluate_function: ConvolutionBackward0", "convolutions"),
+        ("aten::native_batch_norm_backward", "normalisation"),
+        ("aten::threshold_backward", "activations and pooling"),
+        ("Optimizer.zero_grad#Adam.zero_grad", "Adam"),
+        ("aten::_to_copy", "copies"),
+        ("aten::bmm", "the rest"),
+    ],
+)
+def test_operations_are_sorted_by_their_names(operation, kind, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "benchmarks"))
+    from bench_where import kind_of
+
+    assert kind_of(operation) == kind
+
+
 def test_growth_is_told_in_words_and_the_picture_has_them_too():
     words = "0.500 s and 3.00 MiB for 10 frames, 20.0 s and 2.00 GiB for 1,000."
     assert told_growth(GROWTH) == f"{words} Goal: no more than 1.00 GiB, **missed**."
@@ -136,6 +169,7 @@ def test_the_command_measures_everything_with_one_round(tmp_path):
     parts = {one["part"] for one in found["comparisons"]}
     assert parts == {"draem", "pair", "reading", "metrics", "boosted", "video"}
     assert [len(one["counts"]) for one in found["growths"]] == [2] * 5
+    assert all(row["shares"]["convolutions"] > 0 for row in found["shares"])
     rows = [row for one in found["comparisons"] for row in one["seconds"].values()]
     assert all(len(row) == 1 and row[0] >= 0 for row in rows)
     assert not any("anomalib" in one["seconds"] for one in found["comparisons"])
