@@ -121,14 +121,17 @@ class Evidence:
         note: str = "",
     ) -> None:
         """Display the difference of each of `rows`, or of all, to the row `other`."""
-        names, columns = list(rows) or [name for name in self.rows if name != other], columns
+        names = list(rows) or [name for name in self.rows if name != other]
+        columns = columns or self.columns
+        gaps = {row: [self.gap(row, other, key) for key in columns] for row in names}
         lines = [
             {f"minus *{other}*": row}
-            | {title: self.gap(row, other, key).short
-               for key, title in (columns or self.columns).items()}
-            for row in names
-        ]  # fmt: skip
-        how = "Percentage points, 95 % interval over seeds; bold where zero lies outside."
+            | {title: gap.short for title, gap in zip(columns.values(), found, strict=True)}
+            for row, found in gaps.items()
+        ]
+        bold = [gap.settled for found in gaps.values() for gap in found]
+        how = (f"Percentage points, 95 % interval over seeds; bold where zero lies outside: in "
+               f"{sum(bold) or 'none'} of {len(bold)}.")  # fmt: skip
         table(lines, f"*{' '.join(filter(None, [how, note]))}*")
 
     def harder(self, row: str, others: Iterable[str]) -> None:
