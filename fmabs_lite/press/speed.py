@@ -102,7 +102,9 @@ def curves(found: Mapping[str, Any]) -> str:
 
 def whole(found: Mapping[str, Any]) -> str:
     """As Markdown: for each system, how a training step divides into kinds of work."""
-    rows = found["shares"]
+    rows = found.get("shares")
+    if not rows:
+        return "Nothing was measured."
     kinds = list(rows[0]["shares"])
     lines = [
         f"| chapter | sample | batch | {' | '.join(kinds)} |",
