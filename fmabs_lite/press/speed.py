@@ -31,11 +31,16 @@ def with_speed(page: str, repo: Path) -> str:
 
 def tables(found: Mapping[str, Any]) -> str:
     """As Markdown: what it ran on, then a sentence and a table for each comparison."""
-    told = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    ground = f"Measured on {found['machine']}, one thread, on {found['device']}. {told}."
+    ground = told_ground(found)
     if "anomalib" not in found["versions"]:
         ground += " anomalib was not installed, so only our own rows are here."
     return "\n\n".join([ground, *map(table, found["comparisons"])])
+
+
+def told_ground(found: Mapping[str, Any]) -> str:
+    """What something was measured on, in words."""
+    told = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return f"Measured on {found['machine']}, one thread, on {found['device']}. {told}."
 
 
 def table(one: Mapping[str, Any]) -> str:
@@ -102,22 +107,20 @@ def curves(found: Mapping[str, Any]) -> str:
 
 def whole(found: Mapping[str, Any]) -> str:
     """As Markdown: for each system, how a training step divides into kinds of work."""
-    rows = found.get("shares")
-    if not rows:
+    if not (one := found.get("where")):
         return "Nothing was measured."
-    kinds = list(rows[0]["shares"])
-    lines = [
-        f"| chapter | sample | batch | {' | '.join(kinds)} |",
-        "|---|---|---:" + "|---:" * len(kinds) + "|",
-    ]
-    for row in rows:
+    kinds = list(one["rows"][0]["shares"])
+    lines = [f"| chapter | sample | batch | {' | '.join(kinds)} |",
+             "|---|---|---:" + "|---:" * len(kinds) + "|"]  # fmt: skip
+    for row in one["rows"]:
         sample = " × ".join(map(str, row["sample"]))
         told = " | ".join(f"{100 * row['shares'][kind]:.0f}" for kind in kinds)
         chapter = row["chapter"]
         lines.append(f"| [{chapter[:2]}]({chapter}.ipynb) | {sample} | {row['batch']} | {told} |")
     lines.append(
-        f"\nPercent of the time within torch, in fp32 on one thread, at the sizes of profile "
-        f"*{rows[0]['profile']}*; random pictures, weights that have learnt nothing."
+        f"\nPercent of the time within torch, in fp32, at the sizes of profile "
+        f"*{one['rows'][0]['profile']}*; random pictures, weights that have learnt nothing. "
+        f"{told_ground(one)}"
     )
     return "\n".join(lines)
 

@@ -63,18 +63,20 @@ def main(target: Path = BOOK / STORED) -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     asked.parts = asked.parts or [*PARTS, SCALE, WHERE]
-    found = read_json(asked.into) if asked.into.exists() else {"comparisons": [], "growths": []}
+    here = ground(asked.rounds)
+    found = read_json(asked.into) if asked.into.exists() else here
     for part in asked.parts:
         if part == SCALE:
             found["growths"] = list(import_module(f"bench_{SCALE}").growths(asked.tiny))
         elif part == WHERE:
             rows = import_module(f"bench_{WHERE}").rows(asked.rounds, asked.tiny)
-            found["shares"] = list(rows)
+            found[WHERE] = here | {"rows": list(rows)}
         else:
-            others = [row for row in found["comparisons"] if row["part"] != part]
+            others = [row for row in found.get("comparisons", []) if row["part"] != part]
             found["comparisons"] = others + measured(part, asked.rounds, asked.tiny)
             found["comparisons"].sort(key=lambda row: PARTS.index(row["part"]))
-        write_json(asked.into, found | ground(asked.rounds))
+            found |= here
+        write_json(asked.into, found)
 
 
 if __name__ == "__main__":

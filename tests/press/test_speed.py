@@ -102,13 +102,15 @@ def test_the_committed_measurements_are_told():
 def test_a_step_is_told_by_what_it_consists_of():
     shares = {"convolutions": 0.755, "the rest": 0.245}
     row = {"chapter": "11_mnad", "profile": "cpu", "sample": [5, 1, 64, 96], "batch": 4}
-    page = whole({"shares": [row | {"shares": shares}]})
+    ground = {"machine": "Linux, 2 cores", "device": "cpu", "versions": {"torch": "2.9"}}
+    page = whole({"where": ground | {"rows": [row | {"shares": shares}]}})
     assert "| chapter | sample | batch | convolutions | the rest |\n|---|---|---:|" in page
     assert "| [11](11_mnad.ipynb) | 5 × 1 × 64 × 96 | 4 | 76 | 24 |" in page
     committed = json.loads((ROOT / "book" / "speed.json").read_text())
-    for row in committed["shares"]:
+    assert page.endswith("Measured on Linux, 2 cores, one thread, on cpu. torch 2.9.")
+    for row in committed["where"]["rows"]:
         assert sum(row["shares"].values()) == pytest.approx(1, abs=1e-3)
-    assert with_speed(WHERE, ROOT).count(".ipynb") == len(committed["shares"]) >= 7
+    assert with_speed(WHERE, ROOT).count(".ipynb") == len(committed["where"]["rows"]) >= 7
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_the_command_measures_everything_with_one_round(tmp_path):
     parts = {one["part"] for one in found["comparisons"]}
     assert parts == {"draem", "pair", "reading", "metrics", "boosted", "video"}
     assert [len(one["counts"]) for one in found["growths"]] == [2] * 5
-    assert all(row["shares"]["convolutions"] > 0 for row in found["shares"])
+    assert all(row["shares"]["convolutions"] > 0 for row in found["where"]["rows"])
     rows = [row for one in found["comparisons"] for row in one["seconds"].values()]
     assert all(len(row) == 1 and row[0] >= 0 for row in rows)
     assert not any("anomalib" in one["seconds"] for one in found["comparisons"])
