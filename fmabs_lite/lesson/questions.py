@@ -159,8 +159,8 @@ def in_full(question: Question) -> str:
 def unfold(questions: Iterable[Question], theme: str) -> None:
     """Display the questions of one theme, each as a line that unfolds."""
     parts = [
-        f"<details><summary><b>{question.id}</b> {question.question} "
-        f"<i>{verdict(question)}</i></summary>\n\n{in_full(question)}\n\n</details>"
+        f"<details><summary><b>{question.id}</b> <i>{verdict(question)}</i> "
+        f"{question.question}</summary>\n\n{in_full(question)}\n\n</details>"
         for question in questions
         if question.theme == theme
     ]

@@ -181,7 +181,7 @@ def test_a_question_in_full_has_what_is_known_and_no_more(book, monkeypatch):
     assert lines[-1].startswith("- **Ours minus the other,** AUROC: -2.0 points (95 % interval")
     assert not any("authors' code" in line or "Seen" in line for line in lines)
     questions.unfold(found, "loss")
-    assert said[0].startswith("<details><summary><b>A1</b> A sentence. <i>not told apart</i>")
+    assert said[0].startswith("<details><summary><b>A1</b> <i>not told apart</i> A sentence.<")
     assert in_full(found[0]) in said[0] and said[0].endswith("</details>")
     questions.unfold(found, "score")
     assert said[1] == ""
