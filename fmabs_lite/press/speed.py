@@ -110,13 +110,13 @@ def whole(found: Mapping[str, Any]) -> str:
     if not (one := found.get("where")):
         return "Nothing was measured."
     kinds = list(one["rows"][0]["shares"])
-    lines = [f"| chapter | sample | batch | {' | '.join(kinds)} |",
-             "|---|---|---:" + "|---:" * len(kinds) + "|"]  # fmt: skip
+    lines = [f"| chapter | a batch | {' | '.join(kinds)} |",
+             "|---|---" + "|---:" * len(kinds) + "|"]  # fmt: skip
     for row in one["rows"]:
-        sample = " × ".join(map(str, row["sample"]))
+        batch = " × ".join(map(str, [row["batch"], *row["sample"]]))
         told = " | ".join(f"{100 * row['shares'][kind]:.0f}" for kind in kinds)
         chapter = row["chapter"]
-        lines.append(f"| [{chapter[:2]}]({chapter}.ipynb) | {sample} | {row['batch']} | {told} |")
+        lines.append(f"| [{chapter[:2]}]({chapter}.ipynb) | {batch} | {told} |")
     lines.append(
         f"\nPercent of the time within torch, in fp32, at the sizes of profile "
         f"*{one['rows'][0]['profile']}*; random pictures, weights that have learnt nothing. "
