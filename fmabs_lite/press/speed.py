@@ -24,8 +24,9 @@ def with_speed(page: str, repo: Path) -> str:
     path = repo / "book" / STORED
     found = read_json(path) if path.exists() else None
     for line, told in ((SPEED, tables), (SCALE, curves), (WHERE, whole)):
-        if line in page:  # rather than draw every curve for a page without
-            page = page.replace(line, told(found) if found else "Nothing was measured.")
+        if (whole_line := f"\n{line}\n") in f"\n{page}\n":  # else no curve has to be drawn
+            said = told(found) if found else "Nothing was measured."
+            page = f"\n{page}\n".replace(whole_line, f"\n{said}\n")[1:-1]
     return page
 
 

@@ -9,6 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 from fmabs_lite.press.bench import SYSTEMS
 from fmabs_lite.press.boost import step_of
 from fmabs_lite.press.plan import Settings, plan
+from fmabs_lite.training import best_device
 
 REPO = Path(__file__).parents[2]
 CHAPTERS = ("03_reconstruction", "10_draem", "11_mnad", "12_pkgnet", "13_jigsaw", "14_ast_mfr",
@@ -49,6 +50,8 @@ def shares(chapter: str, values: dict, steps: int) -> dict[str, float]:
 
 def rows(rounds: int, tiny: bool) -> Iterator[dict]:
     """A system's sample, batch and shares, at the sizes of profile cpu; with `tiny`, of quick."""
+    if best_device().type != "cpu":
+        raise SystemExit("where: only what a processor does is told; hide the GPU")
     profile_name = "quick" if tiny else "cpu"
     for chapter in plan(REPO, CHAPTERS, Settings(profile_name)):
         torch.set_num_threads(1)

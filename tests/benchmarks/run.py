@@ -64,7 +64,8 @@ def main(target: Path = BOOK / STORED) -> None:
     torch.set_num_threads(1)
     asked.parts = asked.parts or [*PARTS, SCALE, WHERE]
     here = ground(asked.rounds)
-    found = read_json(asked.into) if asked.into.exists() else here
+    empty = {"comparisons": [], "growths": []}
+    found = read_json(asked.into) if asked.into.exists() else empty | here
     for part in asked.parts:
         if part == SCALE:
             found["growths"] = list(import_module(f"bench_{SCALE}").growths(asked.tiny))
