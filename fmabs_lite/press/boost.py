@@ -19,15 +19,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fmabs_lite.attention import ChannelAttention, SpatialAttention, SpatioChannelAttention
 from fmabs_lite.detector import Detector
-from fmabs_lite.lesson.records import device, read_json, versions, write_json
+from fmabs_lite.lesson.records import device, versions, write_json
 from fmabs_lite.mimicry import Boosted
 from fmabs_lite.press.bench import SYSTEMS, System
 from fmabs_lite.press.plan import Settings, plan
+from fmabs_lite.press.speed import BOOST_STORED, PLAIN
 from fmabs_lite.training import Descent, best_device, laid_out, to_float
 
-STORED = "boost.json"  # in the folder book
-BOOST = "% boost"  # the line of book/running.md in whose place the table stands
-PLAIN, NONE = "plain", "no attention"
+NONE = "no attention"
 ATTENTIONS: dict[str, Callable[[int], nn.Module | None]] = {
     NONE: lambda channels: None,
     "CA": lambda channels: ChannelAttention(channels, min(16, channels // 4)),
@@ -46,7 +45,7 @@ def measure(repo: Path, profile: str, rounds: int) -> dict[str, Any]:
         rows[chapter.name] = costs_of(SYSTEMS[chapter.name], values, rounds)
     found = {"profile": profile, "rounds": rounds, "device": device(), "versions": versions(),
              "rows": rows}  # fmt: skip
-    write_json(repo / "book" / STORED, found)
+    write_json(repo / "book" / BOOST_STORED, found)
     return found
 
 
@@ -110,36 +109,3 @@ def seconds(step: Callable[[], object]) -> float:
     start = clock()
     step()
     return clock() - start
-
-
-def with_boost(page: str, repo: Path) -> str:
-    """The page, with the table that was measured last in the place of "% boost"."""
-    if BOOST not in page:
-        return page
-    path = repo / "book" / STORED
-    if not path.exists():
-        return page.replace(BOOST, "Nothing was measured.")
-    return page.replace(BOOST, table(read_json(path)))
-
-
-def table(found: Mapping[str, Any]) -> str:
-    """As Markdown: a line for each system and attention."""
-    lines = ["| chapter | student | trained parameters | more | operations | time of a step |",
-             "|---|---|---:|---:|---:|---:|"]  # fmt: skip
-    for chapter, costs in found["rows"].items():
-        own = costs[PLAIN]["parameters"]
-        lines.append(f"| [{chapter[:2]}]({chapter}.ipynb) | {PLAIN} | {own:,} | – | 1 | 1 |")
-        for name in ATTENTIONS:
-            cost = costs[name]
-            middle, low, high = cost["time"]
-            more = cost["parameters"] - own
-            lines.append(
-                f"| | {name} | {cost['parameters']:,} | {more:,} | {cost['operations']:.2f} | "
-                f"{middle:.2f} ({low:.2f} to {high:.2f}) |"
-            )
-    told = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    lines.append(
-        f"\nAt the sizes of profile *{found['profile']}*, on {found['device']}, in fp32, "
-        f"{found['rounds']} rounds: medians, and quartiles in brackets. {told}."
-    )
-    return "\n".join(lines)

@@ -12,7 +12,6 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from fmabs_lite.press.boost import with_boost
 from fmabs_lite.press.claims import hold
 from fmabs_lite.press.finish import finish
 from fmabs_lite.press.folding import page_copy
@@ -27,7 +26,7 @@ from fmabs_lite.press.pages import (
 )
 from fmabs_lite.press.plan import Settings, chapters, toc
 from fmabs_lite.press.runner import Outcome, run
-from fmabs_lite.press.speed import with_speed
+from fmabs_lite.press.speed import with_boost, with_speed
 
 PAGES = ("*.md", "*.bib", "_toc.yml")
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"  # a page shows its own copy

@@ -168,9 +168,10 @@ def bench(profile: str, seconds: float, boost: int | None) -> None:
     from fmabs_lite.press import boost as boosts
     from fmabs_lite.press.bench import measure_all
     from fmabs_lite.press.comparison import in_columns
+    from fmabs_lite.press.speed import boost_table
 
     if boost:
-        return click.echo(boosts.table(boosts.measure(_repo(), profile, boost)))
+        return click.echo(boost_table(boosts.measure(_repo(), profile, boost)))
     click.echo(f"On {device()}, some training steps at the sizes of profile {profile}:\n")
     head = ["chapter", "sample", "batch", "precision", "plain /s", "boosted /s", "a network"]
     rows = measure_all(_repo(), profile, seconds)

@@ -1,4 +1,7 @@
-"""What `tests/benchmarks/run.py` measured last, as the page "What ran, and how long" shows it."""
+"""What was measured last, as the page "What ran, and how long" shows it.
+
+By `tests/benchmarks/run.py` and `fmabs-lite bench --boost`. A build reads it here, without torch.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from fmabs_lite.lesson.records import read_json
 
 STORED = "speed.json"  # in the folder book
 SPEED, SCALE, WHERE = "% speed", "% scale", "% where"  # lines of book/running.md that give way
+BOOST, BOOST_STORED = "% boost", "boost.json"
+PLAIN = "plain"  # the student of `fmabs_lite.press.boost` that the others are compared with
 RATE = "a second"  # what a goal is compared with where it is a number of units a second
 
 
@@ -189,3 +194,37 @@ def plot(
     svg = re.sub(extra, "", svg, flags=re.DOTALL)
     shape = "flex: 1 1 17rem; max-width: 21rem; height: auto"
     return svg.replace("<svg ", f'<svg role="img" aria-label="{alt}" style="{shape}" ', 1)
+
+
+def with_boost(page: str, repo: Path) -> str:
+    """The page, with the table that was measured last in the place of "% boost"."""
+    if BOOST not in page:
+        return page
+    path = repo / "book" / BOOST_STORED
+    if not path.exists():
+        return page.replace(BOOST, "Nothing was measured.")
+    return page.replace(BOOST, boost_table(read_json(path)))
+
+
+def boost_table(found: Mapping[str, Any]) -> str:
+    """As Markdown: a line for each system and attention."""
+    lines = ["| chapter | student | trained parameters | more | operations | time of a step |",
+             "|---|---|---:|---:|---:|---:|"]  # fmt: skip
+    for chapter, costs in found["rows"].items():
+        own = costs[PLAIN]["parameters"]
+        lines.append(f"| [{chapter[:2]}]({chapter}.ipynb) | {PLAIN} | {own:,} | – | 1 | 1 |")
+        for name, cost in costs.items():
+            if name == PLAIN:
+                continue
+            middle, low, high = cost["time"]
+            more = cost["parameters"] - own
+            lines.append(
+                f"| | {name} | {cost['parameters']:,} | {more:,} | {cost['operations']:.2f} | "
+                f"{middle:.2f} ({low:.2f} to {high:.2f}) |"
+            )
+    told = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    lines.append(
+        f"\nAt the sizes of profile *{found['profile']}*, on {found['device']}, in fp32, "
+        f"{found['rounds']} rounds: medians, and quartiles in brackets. {told}."
+    )
+    return "\n".join(lines)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from fmabs_lite.press import boost
 from fmabs_lite.press.bench import SYSTEMS
-from fmabs_lite.press.boost import BOOST, PLAIN, costs_of, in_turns, table, with_boost
+from fmabs_lite.press.boost import costs_of, in_turns
+from fmabs_lite.press.speed import BOOST, PLAIN, with_boost
 
 TINY = dict(size=16, width=4, code=16, batch_size=2)
 
@@ -55,5 +58,12 @@ def test_the_page_tells_what_was_measured_last(costs, tmp_path):
              "rows": {"04_feature_mimicking": costs}}  # fmt: skip
     (tmp_path / "book" / "boost.json").write_text(json.dumps(found))
     page = with_boost(f"a\n{BOOST}\nb", tmp_path)
-    assert page == f"a\n{table(found)}\nb"
+    assert page == f"a\n{boost_table(found)}\nb"
     assert "| | SA | " in page and " | 99 | " in page and "3 rounds" in page and "torch 2.9" in page
+
+
+def test_a_build_does_not_wait_for_torch():
+    """It took three seconds of every build, only to print tables."""
+    asked = "import sys, fmabs_lite.press.build; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
