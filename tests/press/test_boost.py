@@ -11,7 +11,7 @@ import pytest
 from fmabs_lite.press import boost
 from fmabs_lite.press.bench import SYSTEMS
 from fmabs_lite.press.boost import costs_of, in_turns
-from fmabs_lite.press.speed import BOOST, PLAIN, with_boost
+from fmabs_lite.press.speed import BOOST, PLAIN, boost_table, with_boost
 
 TINY = dict(size=16, width=4, code=16, batch_size=2)
 
