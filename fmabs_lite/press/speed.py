@@ -43,10 +43,16 @@ def tables(found: Mapping[str, Any]) -> str:
     return "\n\n".join([ground, *map(table, found["comparisons"])])
 
 
+def told_versions(found: Mapping[str, Any]) -> str:
+    """The libraries that something was measured with."""
+    return ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+
+
 def told_ground(found: Mapping[str, Any]) -> str:
     """What something was measured on, in words."""
-    told = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    return f"Measured on {found['machine']}, one thread, on {found['device']}. {told}."
+    return (
+        f"Measured on {found['machine']}, one thread, on {found['device']}. {told_versions(found)}."
+    )
 
 
 def table(one: Mapping[str, Any]) -> str:
@@ -222,9 +228,9 @@ def boost_table(found: Mapping[str, Any]) -> str:
                 f"| | {name} | {cost['parameters']:,} | {more:,} | {cost['operations']:.2f} | "
                 f"{middle:.2f} ({low:.2f} to {high:.2f}) |"
             )
-    told = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     lines.append(
         f"\nAt the sizes of profile *{found['profile']}*, on {found['device']}, in fp32, "
-        f"{found['rounds']} rounds: medians, and quartiles in brackets. {told}."
+        f"{found['rounds']} rounds: medians, and quartiles in brackets. "
+        f"{told_versions(found)}."
     )
     return "\n".join(lines)

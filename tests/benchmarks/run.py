@@ -73,7 +73,7 @@ def main(target: Path = BOOK / STORED) -> None:
             rows = import_module(f"bench_{WHERE}").rows(asked.rounds, asked.tiny)
             found[WHERE] = here | {"rows": list(rows)}
         else:
-            others = [row for row in found.get("comparisons", []) if row["part"] != part]
+            others = [row for row in found["comparisons"] if row["part"] != part]
             found["comparisons"] = others + measured(part, asked.rounds, asked.tiny)
             found["comparisons"].sort(key=lambda row: PARTS.index(row["part"]))
             found |= here
