@@ -311,6 +311,28 @@ def test_a_readers_start_up_files_and_another_checkout_are_not_taken(repo, monke
     assert env["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/other/checkout"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks glibc's malloc")
+def test_a_kernel_keeps_the_memory_of_a_tensor_for_the_next(repo, monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")  # as Dask's workers have it
+    (chapter,) = plan(repo, ["01_one"], settings(repo))
+    program = """if True:
+        import resource, torch
+        torch.set_num_threads(1)
+        faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for step in range(100):
+            if step == 50:
+                before = faults()
+            torch.ones(1 << 20)  # 4 MiB
+        print((faults() - before) / 50)"""
+
+    def pages_new_in_a_step(env):
+        done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True)
+        return float(done.stdout)
+
+    assert pages_new_in_a_step(dict(os.environ)) > 900
+    assert pages_new_in_a_step(environment(chapter)) < 100
+
+
 def test_a_user_without_a_home_has_one_while_a_chapter_runs(repo, monkeypatch):
     (chapter,) = plan(repo, ["01_one"], settings(repo))
     monkeypatch.setenv("HOME", "/home/ann")
