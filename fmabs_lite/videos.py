@@ -6,7 +6,7 @@ as long as the set has frames: `scores` and `labels` (N,), and `videos` (N,), th
 clip that a frame belongs to.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -90,6 +90,37 @@ def gaussian(
     )
 
 
+def box_maps(
+    values: np.ndarray,
+    where: np.ndarray,
+    boxes: np.ndarray,
+    clips: Sequence[Clip],
+    block: int = 1,
+    empty: float = 0.0,
+) -> Iterator[np.ndarray]:
+    """Paint each object's value into its box: a map of every frame (chapter 13).
+
+    Args:
+        values: (K,), not below `empty`; of two boxes that overlap the higher value shows.
+        where: int (K, 2), number of the clip and of the frame of each object.
+        boxes: int (K, 4), x0, y0, x1, y1 in pixels, x1 and y1 not included.
+        clips: the videos.
+        block: side of a cell in pixels; every cell that a box touches is painted.
+        empty: the value where nothing is painted.
+    Yields:
+        float32 (T, ⌈H / block⌉, ⌈W / block⌉), for each clip.
+    """
+    for number, clip in enumerate(clips):
+        frames, _, height, width = clip.frames.shape
+        cells = np.full((frames, -(-height // block), -(-width // block)), empty, np.float32)
+        for k in np.flatnonzero(where[:, 0] == number):
+            x0, y0, x1, y1 = boxes[k]
+            rows, columns = slice(y0 // block, -(-y1 // block)), slice(x0 // block, -(-x1 // block))
+            inside = cells[where[k, 1], rows, columns]
+            np.maximum(inside, values[k], out=inside)
+        yield cells
+
+
 def painted(
     values: np.ndarray,
     where: np.ndarray,
@@ -98,33 +129,51 @@ def painted(
     block: int = 1,
     width: int = 5,
 ) -> np.ndarray:
-    """Paint each object's value into its box, blur in space and time, take each frame's highest.
+    """Paint values into their boxes, blur in space and time, take each frame's highest.
 
     So a value that its box does not keep for some frames, at the same place, counts for less
-    (Jigsaw; chapter 13). Where nothing was painted there is 0.
+    (Jigsaw; chapter 13).
 
     Args:
-        values: (K,), not negative; of two boxes that overlap the higher value shows.
-        where: int (K, 2), number of the clip and of the frame of each object.
-        boxes: int (K, 4), x0, y0, x1, y1 in pixels, x1 and y1 not included.
-        clips: the videos.
-        block: side of a cell in pixels; every cell that a box touches is painted.
+        values, where, boxes, clips, block: as in `box_maps`.
         width: of the mean filter, in cells and in frames; outside there is 0.
     Returns:
         (N,), for every frame of all clips.
     """
-    scores = []
-    for number, clip in enumerate(clips):
-        frames, _, height, across = clip.frames.shape
-        grid = np.zeros((frames, -(-height // block), -(-across // block)), np.float32)
-        for k in np.flatnonzero(where[:, 0] == number):
-            x0, y0, x1, y1 = boxes[k]
-            rows, columns = slice(y0 // block, -(-y1 // block)), slice(x0 // block, -(-x1 // block))
-            cells = grid[where[k, 1], rows, columns]
-            np.maximum(cells, values[k], out=cells)
-        blurred = ndimage.uniform_filter(grid, width, mode="constant")
-        scores.append(blurred.max(axis=(1, 2)))
-    return np.concatenate(scores).astype(np.float64)
+    maps = box_maps(values, where, boxes, clips, block)
+    blurred = (ndimage.uniform_filter(cells, width, mode="constant") for cells in maps)
+    return np.concatenate([cells.max(axis=(1, 2)) for cells in blurred]).astype(np.float64)
+
+
+def pixel_auroc(
+    maps: Iterable[np.ndarray], clips: Sequence[Clip], block: int = 4, first: int = 0
+) -> float:
+    """Where in the frame: AUROC over the cells of all frames and clips (chapters 12, 13, 15).
+
+    A cell has the highest value of its pixels, and is anomalous if an anomaly's mask touches it.
+
+    Args:
+        maps: for each clip (T, H, W), such as `box_maps` yields them.
+        clips: the videos, with masks.
+        block: side of a cell in pixels; at the frame's edge it may be smaller.
+        first: frame of each clip with which judging begins.
+    Raises:
+        ValueError: for a clip without masks, and as `auroc` does.
+    """
+    if bare := [clip.name for clip in clips if clip.masks is None]:
+        raise ValueError(f"clip {bare[0]} has no masks, so nobody can say where it is abnormal.")
+    cells = [coarse(one[first:], block) for one in maps]
+    truth = [coarse(clip.masks[first:], block) for clip in clips]
+    return auroc(np.concatenate(cells), np.concatenate(truth))
+
+
+def coarse(maps: np.ndarray, block: int) -> np.ndarray:
+    """The highest value in every cell of `block` × `block` pixels: (T, ⌈H/block⌉, ⌈W/block⌉)."""
+    down, right = (-size % block for size in maps.shape[1:])
+    whole = np.pad(maps, ((0, 0), (0, down), (0, right)), mode="edge")
+    frames, height, width = whole.shape
+    cells = whole.reshape(frames, height // block, block, width // block, block)
+    return cells.max(axis=(2, 4))
 
 
 def each_video(

@@ -7,7 +7,7 @@ record (`evidence`), or their own run (`demonstration`), from which nothing is c
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from operator import getitem
 from typing import Any
@@ -100,9 +100,10 @@ class Evidence:
             rows: which, in this order; all when empty. A mapping gives each shown name its row.
             columns: other keys and titles than usual.
             note: a sentence more below the table.
+        A column that no row has is left out.
         """
         named = rows if isinstance(rows, Mapping) else {name: name for name in rows or self.rows}
-        columns = columns or self.columns
+        columns = self._known(columns, named.values())
         lines = [
             {first: shown}
             | {title: spread(self.each(row, key)) if key in self.rows[row][0] else "–"
@@ -120,9 +121,12 @@ class Evidence:
         columns: Mapping[str, str] | None = None,
         note: str = "",
     ) -> None:
-        """Display the difference of each of `rows`, or of all, to the row `other`."""
+        """Display the difference of each of `rows`, or of all, to the row `other`.
+
+        Columns that one of them lacks are left out.
+        """
         names = list(rows) or [name for name in self.rows if name != other]
-        columns = columns or self.columns
+        columns = self._known(columns, [other, *names], all)
         gaps = {row: [self.gap(row, other, key) for key in columns] for row in names}
         lines = [
             {f"minus *{other}*": row}
@@ -222,6 +226,17 @@ class Evidence:
         """The numbers of the seeds that both rows have."""
         numbers = self.each(row, key), self.each(other, other_key)
         return paired(*numbers, self.seeds, row, other)
+
+    def _known(
+        self, columns: Mapping[str, str] | None, rows: Iterable[str], of: Callable = any
+    ) -> dict[str, str]:
+        """The columns that one of the rows has, or `all` of them; an older record may lack some."""
+        runs = [self.rows[row][0] for row in rows]
+        return {
+            key: title
+            for key, title in (columns or self.columns).items()
+            if of(key in run or key.removeprefix(HYBRID) in run for run in runs)
+        }
 
     def _key(self, key: str) -> str:
         return key or next(iter(self.columns))

@@ -75,6 +75,18 @@ def test_tables_show_all_rows_or_some_under_other_names(held, said):
     assert said[-1].endswith("the seeds. Three made-up seeds. A note.*")
 
 
+def test_a_column_that_an_older_record_lacks_is_left_out(said):
+    wide = Evidence(ROWS, COLUMNS | {"fea": "feature", "where": "pixel AUROC"})
+    wide.table(rows=["trivial", "plain"])
+    assert said[-1].splitlines()[0] == "| detector | AP | PRO |"
+    wide.table()
+    assert said[-1].splitlines()[0] == "| detector | AP | PRO | feature |"
+    wide.gaps("plain", ["boosted"])
+    assert said[-1].splitlines()[0] == "| minus *plain* | AP | PRO |"
+    with pytest.raises(KeyError, match="has no 'where'"):
+        wide.gap("boosted", "plain", "where")
+
+
 def test_a_table_of_differences_is_bold_where_zero_is_outside(held, said):
     held.gaps("plain", ["boosted"])
     row = said[-1].splitlines()[2]

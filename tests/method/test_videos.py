@@ -10,12 +10,15 @@ from fmabs_lite.data.clips import Clip
 from fmabs_lite.metrics import auroc
 from fmabs_lite.videos import (
     average,
+    box_maps,
+    coarse,
     frame_scores,
     gaussian,
     labels_of,
     macro,
     median,
     one_class,
+    pixel_auroc,
     psnr,
     videos_of,
 )
@@ -106,3 +109,59 @@ def test_macro_leaves_out_videos_of_one_class():
     assert macro(scores, labels, videos) == 0.5  # 1 and 0
     with pytest.raises(ValueError, match="one class only"):
         macro(scores[3:5], labels[3:5], videos[3:5])
+
+
+# --- where
+
+
+def masked(frames: int, *places: tuple, size=(6, 9), name: str = "01") -> Clip:
+    """A clip that is abnormal at `places`, each frame, y and x, or slices."""
+    masks = np.zeros((frames, *size), bool)
+    for place in places:
+        masks[place] = True
+    labels = masks.any(axis=(1, 2)).astype(np.int8)
+    return Clip(name, np.zeros((frames, 1, *size), np.uint8), labels, masks)
+
+
+def test_a_cell_has_its_highest_pixel_also_at_the_edge():
+    found = coarse(masked(2, (0, 3, 3), (1, 5, 8)).masks, 4)
+    assert found.shape == (2, 2, 3)
+    assert np.argwhere(found).tolist() == [[0, 0, 0], [1, 1, 2]]
+    assert coarse(np.array([[[-3.0, -1, -2], [-4, -9, -7]]]), 2).tolist() == [[[-1, -2]]]
+
+
+def test_pixel_auroc_of_boxes_by_hand():
+    clips = [masked(2, (1, slice(0, 2), slice(0, 2))), masked(1, (0, 0, 0))]
+    where = np.array([[0, 1], [0, 0], [1, 0]])
+    boxes = np.array([[0, 0, 2, 2], [4, 4, 6, 6], [0, 0, 1, 1]])
+
+    def got(*values):
+        maps = box_maps(np.array(values), where, boxes, clips, empty=min(values) - 1)
+        return pixel_auroc(maps, clips, block=1)
+
+    # 5 of 162 pixels are abnormal, and all of them are in the two boxes with the highest values.
+    assert got(3.0, -1.0, 2.0) == 1
+    # Now four of them are under no box, as are 152 normal ones; the five normal pixels of the other
+    # boxes are above them. The fifth is above all.
+    boxes[0] = [7, 0, 8, 1]
+    assert got(-5.0, -4.0, 2.0) == pytest.approx((4 * 152 / 2 + 157) / (5 * 157))
+
+
+@given(st.integers(0, 1000))
+def test_pixel_auroc_is_the_auroc_of_the_cells_from_its_first_frame_on(seed):
+    draw = np.random.default_rng(seed)
+    clips = [masked(3, (2, slice(1, 4), slice(2, 6))), masked(4, (3, 0, slice(0, 5)))]
+    maps = [draw.integers(0, 9, clip.masks.shape).astype(float) for clip in clips]
+    values, truth = [], []
+    for clip, one in zip(clips, maps, strict=True):
+        for t in range(2, len(clip)):
+            for y in range(0, 6, 4):
+                for x in range(0, 9, 4):
+                    values.append(one[t, y : y + 4, x : x + 4].max())
+                    truth.append(clip.masks[t, y : y + 4, x : x + 4].any())
+    assert pixel_auroc(maps, clips, block=4, first=2) == auroc(values, truth)
+
+
+def test_without_masks_nobody_can_say_where():
+    with pytest.raises(ValueError, match="clip 01 has no masks"):
+        pixel_auroc([np.ones((2, 2, 2))], [clip([0, 1])])
