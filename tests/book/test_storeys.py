@@ -118,3 +118,11 @@ def test_importing_the_method_loads_nothing_of_the_book():
     assert {"attention", "mimicry", "training"} <= set(METHOD)
     found = loaded(*(f"fmabs_lite.{name}" for name in [*METHOD, "data", "lesson.records"]))
     assert "torch" in found and not found & HEAVY
+
+
+def test_importing_the_systems_loads_no_library_of_networks():
+    """torchvision and timm take torch's compiler along: a second and more, if nobody asks."""
+    names = [f"fmabs_lite.models.{path.stem}" for path in (ROOT / "fmabs_lite/models").glob("*.py")]
+    assert "fmabs_lite.models.backbones" in names
+    found = loaded("fmabs_lite", *(name for name in names if not name.endswith("__init__")))
+    assert "torch" in found and not found & {"torchvision", "timm"}
