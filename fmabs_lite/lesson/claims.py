@@ -18,7 +18,7 @@ class Claim(NamedTuple):
     """One "better" of the papers, asked of a record: points, exact p-value, Holm's p-value.
 
     `images` is the 95 % interval of the same points over test images, None where the record kept
-    no scores of single images. `behind`: neither row beats the best row without training.
+    no scores of single images. `behind`: neither row is shown to beat the best without training.
     """
 
     says: str
@@ -43,7 +43,7 @@ def judge_claims(held: Mapping[str, Record] | None = None) -> list[Claim]:
     records, found = records_asked(book, held), []
     for claim in book["claims"]:
         setup = book["setups"][claim["setup"]]
-        record = records[setup["chapter"]]
+        record = records[claim["setup"]]
         if record:
             part = Part(record, setup["at"], f"book/ledger.yml, {claim['says']}")
             found.append(judge(claim, part))
@@ -60,8 +60,8 @@ def judge(claim: Mapping[str, Any], part: Part) -> Claim | None:
     if len(better) < 2:
         return None
     cheap = part.best_trivial(claim["key"])
-    top = max(better.mean(), than.mean())
-    behind = cheap is not None and bool(top <= cheap / 100)
+    top = max(better, than, key=np.mean)
+    behind = cheap is not None and difference(top, [cheap / 100]).low <= 0
     gap, p = difference(better, than), paired_test(better, than)
     images = gap_over_images(part.record, claim)
     says, printed_in = claim["says"], claim["table"]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fmabs_lite.lesson.cells import paired
-from fmabs_lite.lesson.planned import Planned, planned
+from fmabs_lite.lesson.planned import planned
 from fmabs_lite.lesson.plots import say, table
 from fmabs_lite.lesson.records import Record, load_record
 from fmabs_lite.lesson.seeds import Difference, Interval, Ratio, difference, ratio, spread
@@ -263,9 +263,11 @@ class Held(Evidence):
         """Display a box for each question that was written down before the runs (`planned`).
 
         Questions that cannot be asked for one and the same reason share a box, below the others.
+        Last come those with a row that nobody has trained yet.
         """
-        unasked: dict[tuple, list[Planned]] = {}
-        for one in planned(self.record.chapter):
+        asked, unasked = planned(self.record.chapter), {}
+        there = [one for one in asked if {one.row, one.other, one.detector} <= set(self.rows)]
+        for one in there:
             beats = one.detector, max(one.trivial, key=lambda name: self.mean(name, one.key))
             if self.gap(*beats, one.key).low <= 0:
                 unasked.setdefault((beats, one.key, one.seeds), []).append(one)
@@ -273,9 +275,13 @@ class Held(Evidence):
                 self.verdict(*one[:4], paper=one.paper, beats=beats, change=change,
                              intended=one.seeds)  # fmt: skip
         for (beats, key, seeds), several in unasked.items():
-            asked = " ".join(one.asks for one in several)
-            self.verdict(asked, several[0].row, several[0].other, key, beats=beats, change=change,
+            questions = " ".join(one.asks for one in several)
+            self.verdict(questions, *several[0][1:3], key, beats=beats, change=change,
                          intended=seeds)  # fmt: skip
+        for one in asked:
+            if one not in there:
+                say(f"> **{one.asks}** **Not trained yet.** It compares *{one.row}* with "
+                    f"*{one.other}*, {one.seeds} seeds of each.")  # fmt: skip
 
 
 def evidence(

@@ -103,7 +103,7 @@ def read_ledger(held: Mapping[str, Record] | None = None) -> list[PrintedCell]:
         for line in lines:
             place = f"book/ledger.yml, {name}, {line['row']}, {line['column']}"
             setup = named(book["setups"], line["setup"], f"{place}: setup")
-            record = records[setup["chapter"]]
+            record = records[line["setup"]]
             part = Part(record, setup["at"], place) if record else None
             row = part.filled(line["row"]) if part else line["row"]
             cell = cells.get((name, row, line["column"]))
@@ -122,9 +122,14 @@ def read_ledger(held: Mapping[str, Record] | None = None) -> list[PrintedCell]:
 def records_asked(
     book: Mapping[str, Any], held: Mapping[str, Record] | None = None
 ) -> dict[str, Record | None]:
-    """The record of each chapter that `book/ledger.yml` asks: one held, else the committed one."""
-    chapters = {setup["chapter"] for setup in book["setups"].values()}
-    return {name: (held or {}).get(name) or committed(name) for name in chapters}
+    """The record that each set-up of `book/ledger.yml` asks: one held, else the committed one.
+
+    A set-up may say which cells of the record it means, as `where`.
+    """
+    return {
+        name: (held or {}).get(setup["chapter"]) or committed(setup["chapter"], setup.get("where"))
+        for name, setup in book["setups"].items()
+    }
 
 
 def _measured(

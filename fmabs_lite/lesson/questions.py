@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fmabs_lite.lesson.ledger import records_asked
 from fmabs_lite.lesson.parts import LedgerError, Part
 from fmabs_lite.lesson.plots import say
 from fmabs_lite.lesson.records import Record, book_yaml, committed
@@ -64,8 +65,10 @@ def read_questions(held: Mapping[str, Record] | None = None) -> list[Question]:
     Raises:
         QuestionError: for a field, chapter, theme, set-up or row that is unknown or missing.
     """
-    book, setups = book_yaml("open_questions.yml"), book_yaml("ledger.yml")["setups"]
+    book, ledger = book_yaml("open_questions.yml"), book_yaml("ledger.yml")
+    setups = ledger["setups"]
     records = {name: (held or {}).get(name) or committed(name) for name in book["chapters"]}
+    records |= records_asked(ledger, held)
     found: dict[str, Question] = {}
     for entry in book["questions"]:
         place = f"{FILE}, {entry.get('id', 'without id')}"
@@ -103,8 +106,9 @@ def _measure(
     part = setups[pair["setup"]] if "setup" in pair else pair
     needed = {"ours", "other", "says"} - set(pair) | {"chapter", "at"} - set(part)
     _refuse(needed, f"{place}, measured: missing", PAIR)
-    _refuse({part["chapter"]} - {*records}, f"{place}, measured: unknown chapter", records)
-    record = records[part["chapter"]]
+    chapters = {*records} - {*setups}
+    _refuse({part["chapter"]} - chapters, f"{place}, measured: unknown chapter", chapters)
+    record = records[pair.get("setup", part["chapter"])]
     if record is None:
         return None
     held = Part(record, part["at"], place)

@@ -159,10 +159,14 @@ def _own_run(chapter: str, profiles: Iterable[str]) -> Record | None:
     return as_record({"provenance": {**provenance, **unfinished}, "results": results}, Path(folder))
 
 
-def committed(chapter: str) -> Record | None:
-    """Read the committed record of a chapter, *full* before *cpu*; None if there is none."""
+def committed(chapter: str, where: dict[str, Any] | None = None) -> Record | None:
+    """Read the committed record of a chapter, *full* before *cpu*; None if there is none.
+
+    Of a record of cells, those are meant that have the values `where`: see `load_record`.
+    """
     paths = (book_path("records") / f"{chapter}.{profile}.json" for profile in PROFILES)
-    return next((as_record(read_record(path), path) for path in paths if path.exists()), None)
+    found = next((path for path in paths if path.exists()), None)
+    return found and as_record(read_record(found), found, where)
 
 
 def read_record(path: Path) -> dict[str, Any]:

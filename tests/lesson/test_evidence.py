@@ -251,6 +251,15 @@ def test_an_unasked_question_counts_no_interval_and_the_best_trivial_row_is_to_b
     assert "**Yes.**" in first and "**Does it? And that?** **Cannot be asked" in second
     assert len(others) == 1, "by another measure it has a box of its own"
 
+    later = weak._replace(asks="And later?", other="twin")
+    monkeypatch.setattr(module, "planned", lambda chapter: [later, weak])
+    before = len(said)
+    module.Held(record, COLUMNS, ("rows",), "").primary()
+    first, last = said[before:]
+    assert "**Yes.**" in first
+    assert last == ("> **And later?** **Not trained yet.** It compares *boosted* with *twin*, 6 "
+                    "seeds of each.")  # fmt: skip
+
 
 def test_a_row_without_a_feature_score_is_its_own_hybrid():
     rows = {"control": [{"ap": 0.2}], "student": [{"ap": 0.1, "hybrid_ap": 0.5}]}

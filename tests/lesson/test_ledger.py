@@ -294,11 +294,23 @@ def test_points_between_rows_over_test_images():
 def test_kept_scores_give_the_kept_auroc():
     from fmabs_lite.lesson.chance import bootstrap
 
-    results = read_json(ROOT / "book" / "records" / "14_ast_mfr.cpu.json")["results"]
-    for row in ("AST-MFR", "twin", "trivial: silhouette"):
-        for run, scores in zip(results["rows"][row], results["scores"][row], strict=True):
-            found = bootstrap(scores, results["labels"], resamples=2)
-            assert found.value == pytest.approx(run["image"], abs=2e-4)
+    for cell in read_json(ROOT / "book" / "records" / "14_ast_mfr.cpu.json")["cells"]:
+        results = cell["results"]
+        for row, runs in results["rows"].items():
+            for run, scores in zip(runs, results["scores"][row], strict=True):
+                found = bootstrap(scores, results["labels"], resamples=2)
+                assert found.value == pytest.approx(run["image"], abs=2e-4)
+
+
+def test_a_set_up_may_mean_some_cells_of_a_record(small, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ledger, "committed", lambda *given: asked.append(given))
+    book = {"setups": {"long": {"chapter": "10_a", "where": {"size": 256}},
+                       "short": {"chapter": "10_a"}, "own": {"chapter": "11_b"}}}  # fmt: skip
+    mine = object()
+    found = ledger.records_asked(book, {"11_b": mine})
+    assert found == {"long": None, "short": None, "own": mine}
+    assert asked == [("10_a", {"size": 256}), ("10_a", None)]
 
 
 def test_claims_are_judged_by_interval_and_exact_test(small):
@@ -316,6 +328,8 @@ def test_a_claim_about_two_rows_below_the_trivial_one_is_behind(small):
     write(small, ROWS | {"trivial: mean": [{"auroc": 0.94}]})
     (claim,) = claims.judge_claims()
     assert claim.behind and claim.gap.mean == pytest.approx(2.8)
+    write(small, ROWS | {"trivial: mean": [{"auroc": 0.93}]})
+    assert claims.judge_claims()[0].behind, "above it on average, and not by its interval"
     one_seed = {name: runs[:1] for name, runs in ROWS.items()}
     write(small, one_seed)
     assert claims.judge_claims() == [], "a single seed has no interval"
