@@ -146,7 +146,10 @@ def painted(
 
 
 def pixel_auroc(
-    maps: Iterable[np.ndarray], clips: Sequence[Clip], block: int = 4, first: int = 0
+    maps: Iterable[np.ndarray],
+    clips: Sequence[Clip],
+    block: int = 4,
+    frames: slice = slice(None),
 ) -> float:
     """Where in the frame: AUROC over the cells of all frames and clips (chapters 12, 13, 15).
 
@@ -156,14 +159,14 @@ def pixel_auroc(
         maps: for each clip (T, H, W), such as `box_maps` yields them.
         clips: the videos, with masks.
         block: side of a cell in pixels; at the frame's edge it may be smaller.
-        first: frame of each clip with which judging begins.
+        frames: those of each clip that are judged.
     Raises:
         ValueError: for a clip without masks, and as `auroc` does.
     """
     if bare := [clip.name for clip in clips if clip.masks is None]:
         raise ValueError(f"clip {bare[0]} has no masks, so nobody can say where it is abnormal.")
-    cells = [coarse(one[first:], block) for one in maps]
-    truth = [coarse(clip.masks[first:], block) for clip in clips]
+    cells = [coarse(one[frames], block) for one in maps]
+    truth = [coarse(clip.masks[frames], block) for clip in clips]
     return auroc(np.concatenate(cells), np.concatenate(truth))
 
 

@@ -54,14 +54,13 @@ def judge_claims(held: Mapping[str, Record] | None = None) -> list[Claim]:
 
 def judge(claim: Mapping[str, Any], part: Part) -> Claim | None:
     """One claim, its p-value not corrected; None where the record has a single seed."""
-    better, than = (
-        np.array(part.numbers(claim[row], claim["key"])) / 100 for row in ("better", "than")
-    )
+    better, than = np.array(part.pair(claim["better"], claim["than"], claim["key"])) / 100
     if len(better) < 2:
         return None
     cheap = part.best_trivial(claim["key"])
-    top = max(better, than, key=np.mean)
-    behind = cheap is not None and difference(top, [cheap / 100]).low <= 0
+    behind = cheap is not None and all(
+        difference(row, [cheap / 100]).low <= 0 for row in (better, than)
+    )
     gap, p = difference(better, than), paired_test(better, than)
     images = gap_over_images(part.record, claim)
     says, printed_in = claim["says"], claim["table"]

@@ -100,10 +100,10 @@ class Evidence:
             rows: which, in this order; all when empty. A mapping gives each shown name its row.
             columns: other keys and titles than usual.
             note: a sentence more below the table.
-        A column that no row has is left out.
+        Of the usual columns, those that no row has are left out.
         """
         named = rows if isinstance(rows, Mapping) else {name: name for name in rows or self.rows}
-        columns = self._known(columns, named.values())
+        columns = columns or self._known(named.values())
         lines = [
             {first: shown}
             | {title: spread(self.each(row, key)) if key in self.rows[row][0] else "–"
@@ -123,10 +123,10 @@ class Evidence:
     ) -> None:
         """Display the difference of each of `rows`, or of all, to the row `other`.
 
-        Columns that one of them lacks are left out.
+        Of the usual columns, those that one of them lacks are left out.
         """
         names = list(rows) or [name for name in self.rows if name != other]
-        columns = self._known(columns, [other, *names], all)
+        columns = columns or self._known([other, *names], all)
         gaps = {row: [self.gap(row, other, key) for key in columns] for row in names}
         lines = [
             {f"minus *{other}*": row}
@@ -227,14 +227,12 @@ class Evidence:
         numbers = self.each(row, key), self.each(other, other_key)
         return paired(*numbers, self.seeds, row, other)
 
-    def _known(
-        self, columns: Mapping[str, str] | None, rows: Iterable[str], of: Callable = any
-    ) -> dict[str, str]:
+    def _known(self, rows: Iterable[str], of: Callable = any) -> dict[str, str]:
         """The columns that one of the rows has, or `all` of them; an older record may lack some."""
         runs = [self.rows[row][0] for row in rows]
         return {
             key: title
-            for key, title in (columns or self.columns).items()
+            for key, title in self.columns.items()
             if of(key in run or key.removeprefix(HYBRID) in run for run in runs)
         }
 
@@ -266,8 +264,8 @@ class Held(Evidence):
         Last come those with a row that nobody has trained yet.
         """
         asked, unasked = planned(self.record.chapter), {}
-        there = [one for one in asked if {one.row, one.other, one.detector} <= set(self.rows)]
-        for one in there:
+        lacking = {one: {one.row, one.other, one.detector} - set(self.rows) for one in asked}
+        for one in [one for one in asked if not lacking[one]]:
             beats = one.detector, max(one.trivial, key=lambda name: self.mean(name, one.key))
             if self.gap(*beats, one.key).low <= 0:
                 unasked.setdefault((beats, one.key, one.seeds), []).append(one)
@@ -278,10 +276,9 @@ class Held(Evidence):
             questions = " ".join(one.asks for one in several)
             self.verdict(questions, *several[0][1:3], key, beats=beats, change=change,
                          intended=seeds)  # fmt: skip
-        for one in asked:
-            if one not in there:
-                say(f"> **{one.asks}** **Not trained yet.** It compares *{one.row}* with "
-                    f"*{one.other}*, {one.seeds} seeds of each.")  # fmt: skip
+        for one in [one for one in asked if lacking[one]]:
+            rows = " and ".join(f"*{row}*" for row in sorted(lacking[one]))
+            say(f"> **{one.asks}** **Not trained yet.** The record lacks {rows}.")
 
 
 def evidence(

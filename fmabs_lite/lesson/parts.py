@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fmabs_lite.lesson.cells import paired
 from fmabs_lite.lesson.records import Record
 
 
@@ -57,6 +58,13 @@ class Part:
         runs, where = named(self.rows, row, self._where), f"{self._where}, {row}"
         runs = runs if isinstance(runs, list) else [runs]
         return tuple(100 * (named(run, key, where) if key else run) for run in runs)
+
+    def pair(
+        self, row: str, other: str, key: str | None = None, other_key: str | None = None
+    ) -> tuple[Sequence[float], Sequence[float]]:
+        """The numbers of two rows of the seeds that both have; a row without seeds has one."""
+        numbers = self.numbers(row, key), self.numbers(other, other_key or key)
+        return paired(*numbers, self.record.results.get("seeds", {}), row, other)
 
     def best_trivial(self, key: str | None = None) -> float | None:
         """The highest of the rows that train nothing, in percent; None if none has the key."""

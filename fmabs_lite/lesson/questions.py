@@ -122,8 +122,7 @@ def _measure(
 def ours_minus_other(part: Part, pair: Mapping[str, str]) -> Difference | None:
     """Two rows of a record, seed by seed, in points; None where there is a single seed."""
     key = pair.get("key")
-    ours = part.numbers(pair["ours"], key)
-    other = part.numbers(pair["other"], pair.get("other_key", key))
+    ours, other = part.pair(pair["ours"], pair["other"], key, pair.get("other_key"))
     if len(ours) < 2:
         return None
     return difference(np.array(ours) / 100, np.array(other) / 100)

@@ -134,9 +134,11 @@ def load_record(
     """
     folder = book_path("records")
     profiles = [profile] if profile else PROFILES
+    if found := committed(chapter, where, profiles):
+        return found
     for path in (folder / f"{chapter}.{name}.json" for name in profiles):
         if path.exists():
-            return as_record(read_record(path), path, where)
+            raise RecordError(f"{path} has no cell with {where}; run its sweep with these values")
     own = _own_run(chapter, profiles)
     if own:
         return own
@@ -159,14 +161,20 @@ def _own_run(chapter: str, profiles: Iterable[str]) -> Record | None:
     return as_record({"provenance": {**provenance, **unfinished}, "results": results}, Path(folder))
 
 
-def committed(chapter: str, where: dict[str, Any] | None = None) -> Record | None:
+def committed(
+    chapter: str, where: dict[str, Any] | None = None, profiles: Iterable[str] = PROFILES
+) -> Record | None:
     """Read the committed record of a chapter, *full* before *cpu*; None if there is none.
 
-    Of a record of cells, those are meant that have the values `where`: see `load_record`.
+    With values `where`, the first that has them; of a record of cells, the cells with them.
     """
-    paths = (book_path("records") / f"{chapter}.{profile}.json" for profile in PROFILES)
-    found = next((path for path in paths if path.exists()), None)
-    return found and as_record(read_record(found), found, where)
+    for profile in profiles:
+        path = book_path("records") / f"{chapter}.{profile}.json"
+        if path.exists():
+            content = read_record(path)
+            if select(content.get("cells", [content]), where):
+                return as_record(content, path, where)
+    return None
 
 
 def read_record(path: Path) -> dict[str, Any]:
