@@ -292,7 +292,16 @@ def test_committed_records_are_read_or_none(repo):
     assert records.committed("03_three") is None
     write(repo, "cpu", auroc=0.5)
     write(repo, "full", auroc=0.6)
-    assert records.committed("03_three").profile == "full"
+    full = records.committed("03_three")
+    assert full.profile == "full"
+    other = {**full.parameters, "size": -1}
+    assert records.committed("03_three", other) is None
+    with pytest.raises(RecordError, match="has no cell with .*-1"):
+        records.load_record("03_three", where=other)
+    path = repo / "book" / "records" / "03_three.cpu.json"
+    write_record(path, {**PROVENANCE, "profile": "cpu", "parameters": other}, {"auroc": 0.7})
+    found = records.load_record("03_three", where=other)  # the full one has another size
+    assert (found.profile, found.results["auroc"]) == ("cpu", 0.7)
 
 
 def test_a_yaml_file_of_the_book_that_cannot_be_read_is_named(repo):
